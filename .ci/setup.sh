@@ -1,0 +1,132 @@
+#!/bin/bash
+# Sets this machine up: setup.sh [docker|all] [--browser]
+#
+# Installs only what is missing, starts a Docker engine when none answers, makes .venv from requirements.lock and builds
+# the reference guest's image. A second run finds everything there. Exit codes: 0 ready, 2 wrong use, 5 something is
+# missing that it may not install; then each missing piece is named with the command that installs it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/hts-compat"
+wants_browser=no
+for word in "$@"; do
+    case "$word" in
+        docker | all) ;;
+        --browser) wants_browser=yes ;;
+        *)
+            echo "setup: '$word' is not known; the provider is 'docker' (or 'all'), the option --browser." >&2
+            exit 2
+            ;;
+    esac
+done
+
+say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
+has() { command -v "$1" > /dev/null 2>&1; }
+
+give_up() {
+    printf '%s\n' "$@" >&2
+    exit 5
+}
+
+# --- who may install: root, or a user whose sudo asks nothing (or can ask, on a terminal)
+may_install=no
+as_root=()
+if [ "$(id -u)" = 0 ]; then
+    may_install=yes
+elif has sudo && { sudo -n true 2> /dev/null || [ -t 0 ]; }; then
+    may_install=yes
+    as_root=(sudo)
+fi
+
+# --- what is missing: pairs of a Debian package and what it is for
+missing=()
+why=()
+lacks() {
+    missing+=("$1")
+    why+=("$2")
+}
+
+install_missing() {
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ "$may_install" = no ] || ! has apt-get; then
+        for at in "${!missing[@]}"; do
+            echo "Missing: ${why[at]}. As root: apt-get install --no-install-recommends ${missing[at]}" >&2
+        done
+        exit 5
+    fi
+    say "installing ${missing[*]}"
+    mkdir -p "$cache"
+    {
+        "${as_root[@]}" apt-get update -q
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+    } > "$cache/apt.log" 2>&1 || give_up "apt-get failed; its last lines:" "$(tail -n 15 "$cache/apt.log")"
+    missing=()
+    why=()
+}
+
+python=/usr/bin/python3
+python_is_good() { "$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; }
+engine_answers() { docker info > /dev/null 2>&1; }
+registry_answers() { timeout 20 docker manifest inspect debian:bookworm-slim > /dev/null 2>&1; }
+base_exists() { [ -n "$(docker image ls --quiet hts-compat/base 2> /dev/null)" ]; }
+
+[ -x .venv/bin/python ] || python_is_good || lacks python3-venv "Python 3.11 with its venv module"
+has docker || lacks docker.io "a Docker engine"
+has x86_64-w64-mingw32-gcc || lacks gcc-mingw-w64-x86-64 "the compiler for Windows programs"
+has makensis || lacks nsis "the maker of Windows installers"
+if [ "$wants_browser" = yes ] && ! has chromium && ! has google-chrome; then
+    lacks chromium "the browser that the tests look at pages with"
+fi
+
+install_missing
+
+# --- a Docker engine that answers this user
+start_engine() {
+    say "starting the Docker engine"
+    mkdir -p "$cache"
+    if [ -d /run/systemd/system ]; then
+        "${as_root[@]}" systemctl start docker
+    else
+        "${as_root[@]}" setsid dockerd > "$cache/dockerd.log" 2>&1 < /dev/null &
+    fi
+    for _ in $(seq 120); do
+        "${as_root[@]}" docker info > /dev/null 2>&1 && return
+        sleep 0.5
+    done
+    give_up "The Docker engine did not start within a minute." "$(tail -n 15 "$cache/dockerd.log" 2> /dev/null)"
+}
+
+refused() { [[ "$(docker info 2>&1 || true)" == *"permission denied"* ]]; }
+start_command="systemctl start docker"
+[ -d /run/systemd/system ] || start_command="setsid dockerd > /var/log/dockerd.log 2>&1 &"
+
+if ! engine_answers; then
+    if ! refused; then
+        has dockerd || give_up "Docker is here, but its engine is not: start it, or as root: apt-get install docker.io"
+        [ "$may_install" = yes ] || give_up "The Docker engine is not running. As root: $start_command"
+        start_engine
+    fi
+    engine_answers || give_up \
+        "$(id -un) may not use the Docker engine. As root: usermod -aG docker $(id -un)  (then log in again)"
+fi
+
+# --- Python's part
+stamp="$(cat requirements.lock pyproject.toml | sha256sum)"
+if [ "$(cat .venv/.stamp 2> /dev/null)" != "$stamp" ]; then
+    say "making .venv from requirements.lock"
+    mkdir -p "$cache"
+    {
+        [ -x .venv/bin/python ] || "$python" -m venv .venv
+        .venv/bin/python -m pip install -q -r requirements.lock
+        .venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+    } > "$cache/pip.log" 2>&1 || give_up "pip failed; its last lines:" "$(tail -n 15 "$cache/pip.log")"
+    echo "$stamp" > .venv/.stamp
+fi
+
+# --- the reference guest; its base comes from a registry, or else from Debian's packages
+if ! has mmdebstrap && ! base_exists && ! registry_answers; then
+    lacks mmdebstrap "the maker of the guest's base image, as no registry answers"
+    install_missing
+fi
+.venv/bin/python -m harness.providers.docker_build vm_images/reference
+say "set up"

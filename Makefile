@@ -1,0 +1,28 @@
+# Two commands do everything on a fresh Debian 12 machine: 'make demo' and 'make test'. Both set the machine up first.
+PROVIDER ?= docker
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: setup demo test test-full lint bench
+
+setup:  ## the set-up alone; a second run does nothing
+	@.ci/setup.sh $(PROVIDER)
+
+demo: setup  ## the incident, reproduced on the reference lab; ARGS=--quick for the short one
+	@$(BIN)/hts-compat demo $(ARGS)
+
+test:  ## everything that a change has to pass, real guests included
+	@.ci/setup.sh $(PROVIDER) --browser
+	@$(BIN)/python -m pytest -m "not table" $(ARGS)
+
+test-full:  ## the same, and the demo's whole table
+	@.ci/setup.sh $(PROVIDER) --browser
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup  ## style and types alone
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup  ## the measurements, one after the other; ARGS=--quick for the short ones
+	@set -e; for bench in benchmarks/bench_*.py; do $(BIN)/python "$$bench" --json $(ARGS); done

@@ -1,0 +1,212 @@
+"""Driver. The commands and their options; each hands over to a module of its own, imported on use."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from harness import __version__
+from harness.errors import HarnessError
+
+app = typer.Typer(
+    name="hts-compat",
+    help="Does this build of our trading program work on a PC that runs this security product with these signatures?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+image_app = typer.Typer(help="Images that guests are made from.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(image_app, name="image")
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of reports; the store stands in OUT/store.")]
+StoreOption = Annotated[Optional[Path], typer.Option("--store", help="Another store than OUT/store.")]  # noqa: UP045 - typer reads it
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="A run's id, the folder of its report, or 'latest'.")]
+ProviderOption = Annotated[str, typer.Option("--provider", help="Where guests come from: auto or docker.")]
+REPORTS = Path("reports")
+
+
+@app.callback()
+def _root(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"hts-compat {__version__}")
+        raise typer.Exit
+    _Debug.on = debug
+
+
+class _Debug:
+    on = False
+
+
+@app.command()
+def demo(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="The incident and one green cell only.")] = False,
+    provider: ProviderOption = "auto",
+    out: OutOption = REPORTS,
+) -> None:
+    """Replay the incident on the reference lab with real parts. Exit: 0 as documented, 1 not, 2, 5."""
+    from harness.cli import demo as face
+
+    raise typer.Exit(face.demo(quick=quick, provider=provider, out=out))
+
+
+@app.command()
+def run(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE.yaml", help="The axes of the run.")],
+    *,
+    build: Annotated[Optional[list[Path]], typer.Option("--build", help="An installer beside the suite's own.")] = None,  # noqa: UP045
+    keep: Annotated[Optional[str], typer.Option("-k", metavar="EXPR", help="Only cells whose id fits.")] = None,  # noqa: UP045
+    jobs: Annotated[Optional[int], typer.Option("--jobs", min=1, max=256, help="Guests at once.")] = None,  # noqa: UP045
+    provider: ProviderOption = "auto",
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Answer no cell from the store.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="DETECTED counts as incompatible.")] = False,
+    out: OutOption = REPORTS,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run cells, keep attempts and verdicts, write the matrix.
+
+    Exit: 0 all good, 1 something incompatible, 2 bad input, 3 could not tell, 4 nothing ran, 5 the lab is not usable.
+    """
+    from harness.cli import run as face
+
+    asked = face.Asked(
+        suite=suite,
+        builds=tuple(build or ()),
+        keep=keep,
+        jobs=jobs,
+        provider=provider,
+        resume=resume,
+        fresh=fresh,
+        strict=strict,
+        out=out,
+        store=store,
+        as_json=as_json,
+    )
+    raise typer.Exit(face.run_suite(asked))
+
+
+@app.command()
+def rejudge(
+    run: RunArgument = "latest",
+    *,
+    out: OutOption = REPORTS,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Apply today's parsers and rules to stored attempts. Starts no guest. Exit: 0 same, 1 differs, 2."""
+    from harness.cli import show as face
+
+    raise typer.Exit(face.rejudge(run, out=out, store=store, as_json=as_json))
+
+
+@app.command()
+def matrix(
+    run: RunArgument = "latest",
+    *,
+    form: Annotated[str, typer.Option("--format", help="html, json, csv or md.")] = "md",
+    file: Annotated[Optional[Path], typer.Option("-o", metavar="FILE", help="Write to a file.")] = None,  # noqa: UP045
+    out: OutOption = REPORTS,
+    store: StoreOption = None,
+) -> None:
+    """Render a stored run. Exit: 0, 2."""
+    from harness.cli import show as face
+
+    raise typer.Exit(face.matrix(run, form=form, file=file, out=out, store=store))
+
+
+@app.command()
+def explain(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="A cell's id, or a prefix that is unique.")],
+    run: RunArgument = "latest",
+    *,
+    out: OutOption = REPORTS,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the proof chain of one verdict, green or red, on one screen. Exit: 0, 2."""
+    from harness.cli import show as face
+
+    raise typer.Exit(face.explain(cell, run, out=out, store=store, as_json=as_json))
+
+
+@app.command()
+def gate(
+    run: RunArgument = "latest",
+    *,
+    policy: Annotated[Path, typer.Option("--policy", metavar="FILE", help="What must hold for a release.")],
+    baseline: Annotated[str | None, typer.Option("--baseline", metavar="RUN", help="An earlier, accepted run.")] = None,
+    out: OutOption = REPORTS,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide a release. Exit: 0 pass, 1 blocked, 2 bad input, 3 could not tell, 4 nothing to decide from."""
+    from harness.cli import decide as face
+
+    raise typer.Exit(face.gate(run, policy=policy, baseline=baseline, out=out, store=store, as_json=as_json))
+
+
+@app.command()
+def doctor(
+    *,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Remove what killed runs left.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what this machine can and cannot do, each with the fix. Exit: 0, 5."""
+    from harness.cli import machine as face
+
+    raise typer.Exit(face.doctor(sweep=sweep, as_json=as_json))
+
+
+@image_app.command("build")
+def image_build(
+    name: Annotated[str, typer.Argument(metavar="IMAGE", help="A folder in vm_images/.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Build an image, once: nothing is done when it is there. Exit: 0, 2, 5."""
+    from harness.cli import machine as face
+
+    raise typer.Exit(face.image_build(name, as_json=as_json))
+
+
+@image_app.command("list")
+def image_list(*, as_json: JsonOption = False) -> None:
+    """List the images, and whether each has been built. Exit: 0, 5."""
+    from harness.cli import machine as face
+
+    raise typer.Exit(face.image_list(as_json=as_json))
+
+
+def main() -> None:
+    """Run the command line; turn our errors into a sentence, a hint and the contract's exit code."""
+    from harness.cli import say
+
+    try:
+        app(standalone_mode=True)
+    except HarnessError as error:
+        if _Debug.on:
+            raise
+        say.problem(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say.note("interrupted")
+        sys.exit(130)
+    except Exception as error:
+        if _Debug.on:
+            raise
+        say.note(f"error: The tool itself failed ({type(error).__name__}: {error}).")
+        say.note("hint: Run it again with --debug and report what it prints.")
+        sys.exit(5)

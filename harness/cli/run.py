@@ -1,0 +1,191 @@
+"""Driver. ``hts-compat run``: load, expand, run, write the report, say what it came to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from harness.cli import say
+from harness.cli.progress import progress
+from harness.errors import HarnessError, InputError, LabError
+from harness.load import LoadedSuite, load_suite
+from harness.outcome_exit import NOTHING_RAN, exit_code
+from harness.plan import Plan, expand
+from harness.products import ADAPTERS, parser_of
+from harness.report import report_for, write_report
+from harness.rig import ROOT, Images, make_rig, sweep
+from harness.selection import select
+from harness.session import Options, RunResult, StopSwitch, new_run_id, run
+from harness.stores.api import RunState, Store
+from harness.stores.sqlite import SqliteStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command line asks for."""
+
+    suite: Path
+    builds: tuple[Path, ...] = ()
+    keep: str | None = None
+    jobs: int | None = None
+    provider: str = "auto"
+    resume: str | None = None
+    fresh: bool = False
+    strict: bool = False
+    out: Path = Path("reports")
+    store: Path | None = None
+    as_json: bool = False
+    folder: str | None = None
+    quiet: bool = False
+
+
+def run_suite(asked: Asked) -> int:
+    """Run a suite; give the exit code of the contract."""
+    result, _ = run_and_report(asked)
+    if result is None:
+        say.note("nothing to run: the suite and the filter leave no cell")
+        return NOTHING_RAN
+    if result.trouble is not None:
+        raise result.trouble
+    if result.state is not RunState.COMPLETE:
+        raise LabError(
+            f"The run {result.run_id} was stopped before its end.",
+            hint=f"Go on with: hts-compat run {asked.suite} --resume {result.run_id}",
+        )
+    with open_store(asked.out, asked.store) as store:
+        cells = store.plan_of(result.run_id).cells
+    return exit_code((result.judgements.get(cell.id) for cell in cells), strict=asked.strict)
+
+
+def run_and_report(asked: Asked) -> tuple[RunResult | None, Path]:
+    """Run a suite and write its report; give the result (None when there is no cell) and the report's folder.
+
+    Raises:
+        HarnessError: The input or the lab is wrong. Nothing was started, or what was seen is kept.
+    """
+    loaded = load(asked)
+    plan = _plan(asked, loaded)
+    if not plan.cells:
+        return None, asked.out
+    _writable(asked.out)
+    with open_store(asked.out, asked.store) as store:
+        if asked.resume is not None:
+            run_id = store.find_run(asked.resume).id
+            plan = store.plan_of(run_id)
+        else:
+            run_id = new_run_id(plan.suite.name, datetime.now(UTC))
+        rig = make_rig(asked.provider, loaded)
+        options = Options(
+            run_id=run_id,
+            jobs=asked.jobs or plan.suite.jobs,
+            provider=rig.provider.name,
+            fresh=asked.fresh,
+            resume=asked.resume is not None,
+        )
+        with interruptible(run_id) as stop, progress(plan) as listener:
+            result = run(
+                plan, rig=rig, store=store, parsers=parser_of, options=options, listeners=[listener], stop=stop
+            )
+        folder = asked.out / (asked.folder or run_id)
+        report = report_for(store, store.find_run(run_id), parsers=parser_of)
+        files = write_report(report, folder)
+        _say_result(asked, result, plan, files["html"])
+    return result, folder
+
+
+def load(asked: Asked) -> LoadedSuite:
+    """Load the suite, with the images of this checkout and the builds of the command line."""
+    from harness.build_file import build_from_file
+
+    extra = tuple(build_from_file(path) for path in asked.builds)
+    images = Images(ROOT / "vm_images")
+    return load_suite(asked.suite, images=images, known_products=tuple(ADAPTERS), extra_builds=extra, progress=say.note)
+
+
+@contextmanager
+def open_store(out: Path, store: Path | None) -> Iterator[Store]:
+    """Open the store of an output folder, or another one, and close it again."""
+    opened = SqliteStore(store or out / "store")
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@contextmanager
+def interruptible(run_id: str) -> Iterator[StopSwitch]:
+    """Turn the first interrupt into a clean end, and the second into an end now, with nothing left behind."""
+    stop = StopSwitch()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        if not stop.requested:
+            stop.request("interrupted")
+            say.note("interrupted: running guests are finished and kept; again to stop now")
+            return
+        say.note("stopping now")
+        with contextlib.suppress(HarnessError):
+            sweep(run_id)
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _plan(asked: Asked, loaded: LoadedSuite) -> Plan:
+    try:
+        return select(expand(loaded.suite), asked.keep)
+    except ValueError as error:
+        raise InputError(f"The filter cannot be read: {error}.", hint="Words, and, or, not, brackets.") from error
+
+
+def _writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".hts-compat-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"The folder '{out}' cannot be written.", detail=str(error), hint="Give another --out."
+        ) from error
+
+
+def _say_result(asked: Asked, result: RunResult, plan: Plan, page: Path) -> None:
+    if asked.quiet:
+        return
+    if asked.as_json:
+        say.data(
+            {
+                "run": result.run_id,
+                "state": result.state.value,
+                "attempts_made": result.attempts_made,
+                "answered_from_store": result.answered_from_store,
+                "report": str(page),
+                "cells": {
+                    cell.id: {"outcome": j.outcome.value, "stage": j.stage, "reason": j.reason}
+                    for cell in plan.cells
+                    if (j := result.judgements.get(cell.id)) is not None
+                },
+            }
+        )
+        return
+    for cell in plan.cells:
+        judgement = result.judgements.get(cell.id)
+        if judgement is None:
+            say.line(f"{'not finished':14} {cell.id}")
+            continue
+        say.line(f"{judgement.outcome.value:14} {cell.id}: {judgement.reason}")
+    say.line(f"run {result.run_id}: {result.attempts_made} guests, {result.answered_from_store} cells from the store")
+    say.line(f"report: {page}")

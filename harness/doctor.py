@@ -1,0 +1,116 @@
+"""Driver. What this machine has of what the reference lab needs; reads only, starts nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+TOOL_TIMEOUT_S = 20
+MIN_FREE_GIB = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """One thing: whether it is there, what it is, how to get it. ``needed``: a demo cannot run without it."""
+
+    name: str
+    ok: bool
+    needed: bool
+    detail: str
+    fix: str = ""
+
+
+def examine(root: Path) -> tuple[Examined, ...]:
+    """Look at everything, most basic first.
+
+    Args:
+        root: The checkout.
+    """
+    engine = _engine()
+    return (
+        _python(),
+        engine,
+        _image(root, engine_answers=engine.ok),
+        _tool("mingw-w64", "x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64", what="builds the demo programs"),
+        _tool("nsis", "makensis", "nsis", what="makes the demo installers", flag="-VERSION"),
+        _tool("mmdebstrap", "mmdebstrap", "mmdebstrap", what="makes the image's base without a registry", needed=False),
+        _tool("chromium", "chromium", "chromium", what="looks at pages in tests", needed=False),
+        _disk(root),
+        _kvm(),
+    )
+
+
+def _python() -> Examined:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Examined(
+        name="python", ok=sys.version_info >= (3, 11), needed=True, detail=version, fix="Install Python 3.11."
+    )
+
+
+def _engine() -> Examined:
+    from harness.providers.docker import DockerProvider  # noqa: PLC0415
+
+    try:
+        fitness = DockerProvider().check()[0]
+    except HarnessError as error:
+        return Examined(name="docker engine", ok=False, needed=True, detail=error.summary, fix=error.hint)
+    return Examined(name="docker engine", ok=fitness.ok, needed=True, detail=fitness.detail, fix=fitness.fix)
+
+
+def _image(root: Path, *, engine_answers: bool) -> Examined:
+    fix = "hts-compat image build reference"
+    if not engine_answers:
+        return Examined(name="reference image", ok=False, needed=True, detail="no engine to ask", fix=fix)
+    from harness.providers import docker_build  # noqa: PLC0415
+
+    try:
+        found = docker_build.find(root / "vm_images" / "reference")
+    except HarnessError as error:
+        return Examined(name="reference image", ok=False, needed=True, detail=error.summary, fix=error.hint or fix)
+    if found is None:
+        return Examined(name="reference image", ok=False, needed=True, detail="not built from this recipe", fix=fix)
+    detail = f"content {found.content[:12]}, {found.packages} packages"
+    return Examined(name="reference image", ok=True, needed=True, detail=detail)
+
+
+def _tool(
+    name: str, program: str, package: str, *, what: str, flag: str = "--version", needed: bool = True
+) -> Examined:
+    path = shutil.which(program)
+    if path is None:
+        return Examined(name=name, ok=False, needed=needed, detail=what, fix=f"apt-get install {package}")
+    try:
+        done = subprocess.run([path, flag], capture_output=True, timeout=TOOL_TIMEOUT_S, check=False)  # noqa: S603 - found on PATH
+    except (OSError, subprocess.SubprocessError) as error:
+        return Examined(name=name, ok=False, needed=needed, detail=str(error), fix=f"apt-get install {package}")
+    said = (done.stdout or done.stderr).decode("utf-8", "replace").splitlines()
+    return Examined(name=name, ok=True, needed=needed, detail=f"{said[0].strip() if said else 'there'} ({what})")
+
+
+def _disk(root: Path) -> Examined:
+    free = shutil.disk_usage(root).free / 1024**3
+    return Examined(
+        name="disk",
+        ok=free >= MIN_FREE_GIB,
+        needed=True,
+        detail=f"{free:.0f} GiB free",
+        fix=f"Free {MIN_FREE_GIB} GiB.",
+    )
+
+
+def _kvm() -> Examined:
+    there = Path("/dev/kvm").exists() and os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return Examined(
+        name="kvm",
+        ok=there,
+        needed=False,
+        detail="can be opened; whether it runs a guest is not tried (containers do not need it)"
+        if there
+        else "no /dev/kvm",
+    )

@@ -1,0 +1,25 @@
+"""Pure. What a run comes to as an exit code (contract): precedence 2, 5, 4, 1, 3, 0; 2 and 5 are raised as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.judgement import Judgement
+from harness.verdict import BAD, Outcome
+
+ALL_GOOD, INCOMPATIBLE, COULD_NOT_TELL, NOTHING_RAN = 0, 1, 3, 4
+
+
+def exit_code(judgements: Iterable[Judgement | None], *, strict: bool = False) -> int:
+    """Give the exit code of a run from the judgement of each expected cell (None where there is none).
+
+    DETECTED counts as good unless ``strict``. UNSUPPORTED is neutral: a run of nothing else has run nothing.
+    """
+    outcomes = [judgement.outcome if judgement is not None else Outcome.INCONCLUSIVE for judgement in judgements]
+    told = [outcome for outcome in outcomes if outcome is not Outcome.UNSUPPORTED]
+    if not told:
+        return NOTHING_RAN
+    bad = BAD | ({Outcome.DETECTED} if strict else set())
+    if any(outcome in bad for outcome in told):
+        return INCOMPATIBLE
+    return COULD_NOT_TELL if Outcome.INCONCLUSIVE in told else ALL_GOOD

@@ -1,0 +1,69 @@
+"""Pure. What makes guests: a provider leases a pristine one for one attempt, and finds its own leftovers."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.deadline import Deadline
+from harness.image import Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """How a guest is reached: the name of a transport, and what that transport needs. Data, never a connection."""
+
+    transport: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitness:
+    """One thing that a provider needs of this machine. ``fix`` is a command or a sentence; empty when ``ok``."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+class Lease(Protocol):
+    """A guest that is ours until the context ends."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Say how the guest is reached."""
+        ...
+
+    def lost(self) -> str | None:
+        """Say in one sentence that the guest has ended by itself; None while it runs."""
+        ...
+
+
+class Provider(Protocol):
+    """Makes guests of one kind."""
+
+    name: str
+
+    def check(self) -> tuple[Fitness, ...]:
+        """Say what this machine has and lacks for this provider; starts nothing."""
+        ...
+
+    def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> AbstractContextManager[Lease]:
+        """Make one guest, pristine and running, and end it for good with the context.
+
+        Args:
+            image: Made from exactly this content; another content under the same name is a ``LabError``.
+            run_id: Marks the guest so that ``sweep`` finds it after a crash.
+            name: Short, for people who look at the engine; letters, digits and hyphens.
+            deadline: Bounds the start, not the lease.
+
+        Raises:
+            LabError: The engine or the image is not usable.
+        """
+        ...
+
+    def sweep(self, run_id: str | None) -> int:
+        """End and delete what a killed run left (every run's when None); give how many guests that were."""
+        ...

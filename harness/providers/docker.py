@@ -1,0 +1,159 @@
+"""Driver. Guests that are containers: no network but their own loopback, few capabilities, gone with their lease."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import docker
+from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
+from docker.types import LogConfig
+
+from harness.deadline import Deadline
+from harness.errors import LabError
+from harness.image import Image
+from harness.providers.api import Endpoint, Fitness
+
+RUN_LABEL = "org.hts-compat.run"
+OWNER_LABEL = "org.hts-compat.owner-pid"
+
+#: What the reference guest's products need, and nothing more. ClamAV's on-access scanner and fapolicyd answer fanotify
+#: permission events (SYS_ADMIN), read other users' files (DAC_OVERRIDE) and look at the asking process (SYS_PTRACE).
+#: Source: capabilities(7), fanotify(7); tried one by one on the reference guest.
+CAPABILITIES = (
+    "SYS_ADMIN",
+    "SETUID",
+    "SETGID",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "KILL",
+    "AUDIT_WRITE",
+    "SYS_PTRACE",
+)
+PIDS_LIMIT = 1024
+ENGINE_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _DockerLease:
+    container: Container
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(transport="docker_exec", address=str(self.container.id))
+
+    def lost(self) -> str | None:
+        try:
+            self.container.reload()
+        except NotFound:
+            return "the container is gone"
+        except DockerException as error:
+            return f"the container engine does not answer ({type(error).__name__})"
+        state = self.container.attrs.get("State", {})
+        if state.get("Running"):
+            return None
+        memory = ", out of memory" if state.get("OOMKilled") else ""
+        return f"the container ended with exit code {state.get('ExitCode')}{memory}"
+
+
+class DockerProvider:
+    """Leases containers of local images. An image is never pulled: what is tested is what was built and identified."""
+
+    name = "docker"
+
+    def __init__(self) -> None:
+        self._client = connect()
+
+    @property
+    def client(self) -> docker.DockerClient:
+        """Give the engine's client, for the transport that reaches into containers."""
+        return self._client
+
+    def check(self) -> tuple[Fitness, ...]:
+        """Say which engine answers."""
+        version = self._client.version()
+        return (Fitness(name="docker engine", ok=True, detail=str(version.get("Version"))),)
+
+    @contextmanager
+    def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> Iterator[_DockerLease]:
+        """Start one container; see ``Provider.lease``."""
+        del deadline  # the engine's own timeout bounds each call; a start takes well under a second
+        safe = re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:100]
+        try:
+            found = self._client.images.get(image.reference)
+        except ImageNotFound as error:
+            msg = f"There is no image '{image.reference}'."
+            raise LabError(msg, hint=f"Run 'hts-compat image build {image.name}'.") from error
+        except DockerException as error:
+            msg = "The Docker engine does not answer."
+            raise LabError(msg, detail=str(error), hint="Run 'hts-compat doctor'.") from error
+        container: Container | None = None
+        try:
+            container = self._client.containers.create(
+                str(found.id),
+                name=f"hts-{safe}",
+                hostname="hts-guest",
+                init=True,
+                network_mode="none",
+                cap_drop=["ALL"],
+                cap_add=list(CAPABILITIES),
+                mem_limit=f"{image.memory_mib}m",
+                pids_limit=PIDS_LIMIT,
+                labels={RUN_LABEL: run_id, OWNER_LABEL: str(os.getpid())},
+                log_config=LogConfig(type="none"),
+            )
+            container.start()
+            yield _DockerLease(container)
+        except DockerException as error:
+            msg = "The Docker engine could not start a guest."
+            raise LabError(msg, detail=str(error), hint="Run 'hts-compat doctor'.") from error
+        finally:
+            if container is not None:
+                with contextlib.suppress(DockerException):
+                    container.remove(force=True, v=True)
+
+    def sweep(self, run_id: str | None) -> int:
+        """Delete containers that carry our label and whose harness process is gone (or that belong to ``run_id``)."""
+        label = RUN_LABEL if run_id is None else f"{RUN_LABEL}={run_id}"
+        swept = 0
+        for container in self._client.containers.list(all=True, filters={"label": label}):
+            owner = container.labels.get(OWNER_LABEL, "")
+            if run_id is None and owner.isdigit() and _alive(int(owner)):
+                continue
+            with contextlib.suppress(NotFound):
+                container.remove(force=True, v=True)
+                swept += 1
+        return swept
+
+
+def connect() -> docker.DockerClient:
+    """Connect to the engine that the environment names.
+
+    Raises:
+        LabError: None answers, or this user may not use it.
+    """
+    try:
+        client = docker.from_env(timeout=ENGINE_TIMEOUT_S)
+        client.ping()
+    except DockerException as error:
+        denied = "Permission denied" in str(error)
+        msg = "This user may not use the Docker engine." if denied else "No Docker engine answers."
+        hint = "Add the user to the group 'docker', or use sudo." if denied else "Run 'make setup'."
+        raise LabError(msg, detail=str(error), hint=hint) from error
+    return client
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,63 @@
+"""Pure. What a renderer is given and what it gives: a report in, the bytes of one file out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from harness.errors import InputError
+from harness.evidence import CellEvidence
+from harness.matrix import Matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A run to be drawn: its matrix, and the evidence of as many cells as one has, by cell id."""
+
+    matrix: Matrix
+    evidence: Mapping[str, CellEvidence] = field(default_factory=dict)
+
+
+class Renderer(Protocol):
+    """Draws a run as one file. The same report gives the same bytes."""
+
+    #: End of the file's name, with its dot.
+    suffix: str
+
+    def render(self, report: Report) -> bytes:
+        """Give the file's bytes."""
+        ...
+
+
+#: By the name that ``hts-compat matrix --format`` takes; imported on use.
+RENDERERS: dict[str, str] = {
+    "html": "harness.renderers.page:PageRenderer",
+    "json": "harness.renderers.json_file:JsonRenderer",
+    "csv": "harness.renderers.csv_file:CsvRenderer",
+    "md": "harness.renderers.markdown:MarkdownRenderer",
+}
+
+#: Others add theirs under their own name in this group of entry points.
+ENTRY_POINTS = "hts_compat.renderers"
+
+
+def renderer(name: str) -> Renderer:
+    """Give the renderer of a format.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    target = RENDERERS.get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        make: Callable[[], Renderer] = getattr(import_module(module), attribute)
+        return make()
+    others = entry_points(group=ENTRY_POINTS)
+    if name in others.names:
+        make = others[name].load()
+        return make()
+    known = ", ".join([*RENDERERS, *sorted(others.names)])
+    raise InputError(f"There is no format '{name}'.", hint=f"Formats: {known}.")

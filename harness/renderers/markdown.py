@@ -1,0 +1,90 @@
+"""Pure. The matrix as Markdown: for a CI job's summary, a merge request, a mail."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from harness.evidence import visible
+from harness.image import Lab
+from harness.matrix import Matrix, MatrixCell
+from harness.renderers.api import Report
+from harness.renderers.grid import GROUPS, SYMBOLS, Group, Section, column_of, sections
+from harness.verdict import Outcome
+
+#: Every ASCII mark that CommonMark allows to be escaped and that can mean something (CommonMark 0.31, 2.4).
+_MARKS = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$^@-])")
+
+_LAB = {
+    Lab.REFERENCE: "**Reference lab** (wine guests): it proves the tool and the story, not a customer's Windows PC.",
+    Lab.WINDOWS: "**Windows**: guests of real Windows.",
+}
+
+
+class MarkdownRenderer:
+    """Writes a table for each scenario, then a sentence for every cell that is not good."""
+
+    suffix = ".md"
+
+    def render(self, report: Report) -> bytes:
+        """Give the file's bytes."""
+        matrix = report.matrix
+        lines = [*_head(matrix)]
+        for section in sections(matrix):
+            lines += ["", *_table(section)]
+        lines += _attention(matrix)
+        return ("\n".join(lines) + "\n").encode()
+
+
+def escape(text: str) -> str:
+    """Give text that Markdown shows as it is, on one line."""
+    return _MARKS.sub(r"\\\1", visible(text))
+
+
+def _head(matrix: Matrix) -> list[str]:
+    run = matrix.run
+    counts = Counter(cell.outcome for cell in matrix.cells)
+    summary = ", ".join(f"{counts[o]} {SYMBOLS[o]} {o.value}" for o in Outcome if counts[o]) or "no cells"
+    finished = "not finished" if run.finished_at is None else f"finished {run.finished_at:%Y-%m-%d %H:%M} UTC"
+    return [
+        f"# Compatibility matrix: {escape(run.suite)}",
+        "",
+        _LAB[run.lab],
+        "",
+        f"Run {escape(run.id)}, {finished}, hts\\-compat {escape(run.tool_version)}.",
+        "",
+        f"{len(matrix.cells)} of {run.expected_cells} expected cells: {escape(summary)}.",
+    ]
+
+
+def _table(section: Section) -> list[str]:
+    heads = ["Build", *(escape(column.title) for column in section.columns)]
+    lines = [f"## {escape(section.scenario)}", "", _line(heads), _line(["---"] * len(heads))]
+    for row in section.rows:
+        name = escape(row.version if len(section.images) == 1 else f"{row.version} on {row.image}")
+        lines.append(_line([name, *(_place(cell) for cell in row.cells)]))
+    return lines
+
+
+def _line(fields: list[str]) -> str:
+    return f"| {' | '.join(fields)} |"
+
+
+def _place(cell: MatrixCell | None) -> str:
+    if cell is None:
+        return ""
+    at = f" at {cell.stage}" if cell.stage is not None else ""
+    flaky = " (flaky)" if cell.flaky else ""
+    return escape(f"{SYMBOLS[cell.outcome]} {cell.outcome.value}{at}{flaky}")
+
+
+def _attention(matrix: Matrix) -> list[str]:
+    quiet = {Group.GOOD, Group.NEUTRAL}
+    noted = [cell for cell in matrix.cells if GROUPS[cell.outcome] not in quiet]
+    if not noted:
+        return []
+    lines = ["", "## What needs attention", ""]
+    for cell in noted:
+        where = f"{cell.build.version}, {column_of(cell).title}, {cell.scenario}"
+        lines.append(f"- **{cell.outcome.value.replace('_', ' ')}** {escape(where)}: {escape(cell.reason)}")
+    return lines

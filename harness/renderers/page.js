@@ -1,0 +1,438 @@
+"use strict";
+(() => {
+  // Everything that a guest wrote reaches the page as text (textContent), never as markup.
+  const $ = (id) => document.getElementById(id);
+  const rows = (id) => { const text = $(id).textContent; return text ? text.split("\n") : []; };
+  const words = JSON.parse($("d-words").textContent);
+  const lab = JSON.parse($("d-meta").textContent).lab;
+  const cellRows = rows("d-cells"), attemptRows = rows("d-attempts"), textRows = rows("d-texts"), imageRows = rows("d-images");
+  const parsed = new Map();
+  const lazily = (list, name, i) => {
+    const key = name + i;
+    if (!parsed.has(key)) parsed.set(key, JSON.parse(list[i]));
+    return parsed.get(key);
+  };
+  const cellAt = (i) => lazily(cellRows, "c", i), attemptAt = (i) => lazily(attemptRows, "a", i);
+
+  let lang = "en", written = "en", at = null, picked = null, featured = null;
+  const known = (key) => Object.hasOwn(words, key);
+  const w = (key, values = {}) => {
+    if (!known(key)) return key;
+    return words[key][lang].replace(/\{(\w+)\}/g, (all, name) => (name in values ? String(values[name]) : all));
+  };
+  const either = (prefix, value) => (known(prefix + value) ? w(prefix + value) : String(value));
+  const stage = (kind) => either("st.", kind);
+  const num = (value, digits = 2) => Number(value).toLocaleString(lang, { maximumFractionDigits: digits });
+  const secs = (value, digits = 2) => w("seconds", { s: num(value, digits) });
+  const when = (iso) => {
+    const time = new Date(iso);
+    if (Number.isNaN(time.getTime())) return iso;
+    return new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "short" }).format(time);
+  };
+
+  const GROUPS = {
+    COMPATIBLE: "good", DETECTED: "warn", QUARANTINED: "bad", BLOCKED: "bad", BROKEN: "bad", BUILD_FAULT: "fault",
+    INCONCLUSIVE: "unknown", UNSUPPORTED: "neutral",
+  };
+
+  const h = (tag, props, ...children) => {
+    const el = document.createElement(tag);
+    for (const [name, value] of Object.entries(props ?? {})) {
+      if (value === undefined || value === null || value === false) continue;
+      if (name === "class") el.className = value;
+      else if (name === "onclick") el.addEventListener("click", value);
+      else el.setAttribute(name, value === true ? "" : value);
+    }
+    for (const child of children.flat(Infinity)) {
+      if (child !== undefined && child !== null && child !== false) el.append(child);
+    }
+    return el;
+  };
+  const glyph = (o) => h("span", { class: "glyph", "data-o": o, "aria-hidden": "true" });
+  const pill = (o, text) => h("span", { class: "pill " + GROUPS[o] }, glyph(o), text ?? w("o." + o));
+  const mono = (text) => h("code", null, text);
+
+  // --- language ------------------------------------------------------------------------------------------------
+  const fragment = () => new URLSearchParams(location.hash.slice(1));
+  const keep = () => {
+    const state = new URLSearchParams();
+    state.set("lang", lang);
+    if (at !== null) state.set("cell", cellAt(at).id);
+    history.replaceState(null, "", "#" + state.toString());
+  };
+  const speak = (to) => {
+    lang = to;
+    document.documentElement.lang = to;
+    for (const el of document.querySelectorAll("[data-w]")) {
+      el.textContent = w(el.dataset.w, el.dataset);
+    }
+    for (const el of document.querySelectorAll("[data-w-label]")) el.setAttribute("aria-label", w(el.dataset.wLabel));
+    for (const el of document.querySelectorAll("[data-w-placeholder]")) el.placeholder = w(el.dataset.wPlaceholder);
+    for (const el of written === to ? [] : document.querySelectorAll(".c")) {
+      el.firstElementChild.textContent = w("o." + el.dataset.o);
+      const where = el.querySelector("i");
+      if (where) where.textContent = w("at", { stage: stage(where.dataset.s) });
+    }
+    for (const el of document.querySelectorAll("td[data-none]")) el.dataset.l = w("control.column");
+    for (const el of document.querySelectorAll("time")) { el.textContent = when(el.dateTime); el.title = el.dateTime; }
+    for (const el of document.querySelectorAll(".langs button")) el.setAttribute("aria-pressed", String(el.dataset.lang === to));
+    written = to;
+    if (at !== null) fill();
+  };
+
+  // --- the grid ------------------------------------------------------------------------------------------------
+  const cells = [...document.querySelectorAll(".c")];
+  const button = new Map(cells.map((el) => [Number(el.dataset.open), el]));
+  let here = cells[0];
+  const rove = (el, focus) => {
+    if (here) here.tabIndex = -1;
+    here = el;
+    el.tabIndex = 0;
+    if (focus) { el.focus(); el.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+  };
+  if (here) here.tabIndex = 0;
+  const line = (row) => [...row.cells].map((td) => td.querySelector(".c"));
+  const tableRows = () => [...document.querySelectorAll(".grid tbody tr")].filter((tr) => !tr.hidden && tr.querySelector(".c"));
+  const beside = (el, key) => {
+    const row = el.closest("tr"), mine = line(row), place = mine.indexOf(el);
+    if (key === "Home") return mine.find(Boolean);
+    if (key === "End") return mine.findLast(Boolean);
+    if (key === "ArrowRight") return mine.slice(place + 1).find(Boolean);
+    if (key === "ArrowLeft") return mine.slice(0, place).findLast(Boolean);
+    const all = tableRows(), next = all[all.indexOf(row) + (key === "ArrowDown" ? 1 : -1)];
+    if (!next) return undefined;
+    const other = line(next);
+    return other[place] ?? other.slice(0, place).findLast(Boolean) ?? other.find(Boolean);
+  };
+  document.addEventListener("keydown", (event) => {
+    const el = event.target.closest?.(".c");
+    if (!el || !["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key)) return;
+    event.preventDefault();
+    const to = beside(el, event.key);
+    if (to) rove(to, true);
+  });
+  document.addEventListener("focusin", (event) => { if (event.target.classList?.contains("c")) rove(event.target, false); });
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest?.("[data-open]");
+    if (opener) open(Number(opener.dataset.open));
+  });
+
+  // --- the filter ----------------------------------------------------------------------------------------------
+  const only = new Set();
+  const names = cellRows.length < 2000 ? null : new Map();
+  const nameOf = (i) => {
+    if (!names) return cellAt(i).id.toLowerCase();
+    if (!names.has(i)) names.set(i, JSON.parse(/"id":("(?:[^"\\]|\\.)*")/.exec(cellRows[i])[1]).toLowerCase());
+    return names.get(i);
+  };
+  const sift = () => {
+    const asked = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    let fits = 0;
+    for (const el of cells) {
+      const on = (!only.size || only.has(el.dataset.o)) && (!asked.length || asked.every((word) => nameOf(Number(el.dataset.open)).includes(word)));
+      el.parentElement.classList.toggle("off", !on);
+      fits += on;
+    }
+    const sifted = only.size > 0 || asked.length > 0;
+    for (const tr of document.querySelectorAll(".grid tbody tr")) tr.hidden = sifted && !tr.querySelector("td:not(.off) > .c");
+    for (const part of document.querySelectorAll(".scenario")) part.hidden = sifted && !part.querySelector("td:not(.off) > .c");
+    $("nothing").hidden = fits > 0 || !cells.length;
+    $("clear").hidden = !sifted;
+    const first = cells.find((el) => !el.parentElement.classList.contains("off"));
+    if (first && here?.parentElement.classList.contains("off")) rove(first, false);
+  };
+  $("filter").addEventListener("input", sift);
+  for (const el of document.querySelectorAll("[data-filter]")) {
+    el.addEventListener("click", () => {
+      const on = el.getAttribute("aria-pressed") !== "true";
+      el.setAttribute("aria-pressed", String(on));
+      if (on) only.add(el.dataset.filter); else only.delete(el.dataset.filter);
+      sift();
+    });
+  }
+  $("clear").addEventListener("click", () => {
+    $("filter").value = "";
+    only.clear();
+    for (const el of document.querySelectorAll("[data-filter]")) el.setAttribute("aria-pressed", "false");
+    sift();
+    $("filter").focus();
+  });
+
+  // --- the panel -----------------------------------------------------------------------------------------------
+  const panel = $("panel"), zoom = $("zoom");
+  const open = (i) => {
+    if (i < 0 || i >= cellRows.length) return;
+    button.get(at)?.removeAttribute("aria-current");
+    at = i;
+    picked = null;
+    const el = button.get(i);
+    if (el) { el.setAttribute("aria-current", "true"); rove(el, false); }
+    fill();
+    if (!panel.open) { panel.showModal(); document.body.classList.add("open"); }
+    panel.scrollTop = 0;
+    $("panel-title").focus({ preventScroll: true });
+    keep();
+  };
+  panel.addEventListener("close", () => {
+    if (panel.open) return; // opened again before the event came
+    button.get(at)?.removeAttribute("aria-current");
+    at = null;
+    document.body.classList.remove("open");
+    if (here) here.focus();
+    keep();
+  });
+  panel.addEventListener("click", (event) => { if (event.target === panel) panel.close(); });
+  panel.addEventListener("keydown", (event) => {
+    if (event.target.closest("pre, summary, .overflow") || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.key === "ArrowLeft") open(at - 1);
+    if (event.key === "ArrowRight") open(at + 1);
+  });
+  zoom.addEventListener("click", () => zoom.close());
+
+  const signatures = (c) => (c.signature_from ? c.signature_from + " → " + c.signature : c.signature);
+  const isControl = (c) => c.product === c.signature;
+  const title = (c) => (isControl(c) ? w("control.column") : `${c.product} ${c.profile} @ ${signatures(c)}`);
+  const base = (path) => String(path).split(/[\\/]/).pop();
+  const section = (name, ...body) => h("section", null, h("h3", null, name), body);
+  const fact = (name, value, strong) => (value === undefined || value === null || value === "" ? null
+    : h("div", null, h("dt", null, name), h("dd", { class: strong && "strong" }, value)));
+  const tag = (name, value) => h("span", { class: "tag" }, name && h("b", null, name), value);
+  const table = (heads, body, wide) => h("div", { class: "overflow" }, h("table", { class: wide ? "t wide" : "t" },
+    h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody", null, body)));
+
+  const fill = () => {
+    const c = cellAt(at), group = GROUPS[c.outcome];
+    const where = c.stage ? w("at.after", { stage: stage(c.stage) }) : "";
+    const nav = (o, label, act, disabled) => h("button", { type: "button", "aria-label": w(label), title: w(label), disabled, onclick: act }, glyph(o));
+    const place = document.activeElement?.closest?.("#panel") ? document.activeElement.getAttribute("aria-label") : null;
+    panel.replaceChildren(
+      h("div", { class: "p-head " + group },
+        h("div", null,
+          pill(c.outcome, w("o." + c.outcome) + where),
+          h("h2", { id: "panel-title", tabindex: "-1" }, title(c)),
+          h("p", { class: "quiet" }, [c.build.name, c.build.version].join(" ") + " · " + c.scenario + " · " + w("lab." + lab) + " · " + c.image)),
+        h("div", { class: "p-nav" },
+          nav("BACK", "previous", () => open(at - 1), at === 0),
+          nav("FORTH", "next", () => open(at + 1), at === cellRows.length - 1),
+          nav("CROSS", "close", () => panel.close()))),
+      h("div", { class: "p-body" }, parts(c)));
+    if (place) [...panel.querySelectorAll("button")].find((el) => el.getAttribute("aria-label") === place)?.focus();
+  };
+
+  const parts = (c) => {
+    featured = null;
+    const shown = c.shown, list = [verdict(c)];
+    const good = c.outcome === "COMPATIBLE" || c.outcome === "DETECTED";
+    const happened = whatHappened(c);
+    if (good) list.push(proof(c), happened); else list.push(happened, proof(c));
+    if (!shown) list.push(h("p", { class: "plain" }, w((c.attempts ?? []).length ? "evidence.none" : "evidence.nothing")));
+    else list.push(bundle(c, shown));
+    list.push(attemptsOf(c), identity(c));
+    return list;
+  };
+
+  const verdict = (c) => {
+    const found = (c.detections ?? [])[0];
+    const control = isControl(c) && known("s." + c.outcome + ".control") ? ".control" : "";
+    const say = w("s." + c.outcome + control, {
+      product: c.product === "none" ? w("product.none") : c.product,
+      build: c.build.name + " " + c.build.version,
+      target: found?.target ? base(found.target) : w("a.file"),
+      stage: c.stage ? stage(c.stage) : w("unknown"),
+    });
+    const tags = [
+      c.blame && tag(w("blame"), either("b.", c.blame)),
+      c.mechanism && tag(w("mechanism"), either("x.", c.mechanism)),
+      c.cause && tag(w("cause"), either("k.", c.cause)),
+      c.rule && tag(w("rule"), mono(c.rule)),
+      c.flaky && tag(null, w("p.flaky")),
+      c.cached_from && tag(null, w("p.cached", { run: c.cached_from })),
+      c.slowdown && tag(null, w("p.slow", { x: num(c.slowdown) })),
+      h("span", { class: "tag" }, mono(c.outcome)),
+    ];
+    return h("section", null, h("p", { class: "say" }, say),
+      h("p", { class: "why" }, h("small", null, w("reason")), c.reason), h("div", { class: "tags" }, tags));
+  };
+
+  const codeOf = (code, text) => (code === undefined ? null : [String(code), code > 65535 || code < 0 ? ` (0x${(code >>> 0).toString(16).toUpperCase()})` : "", text ? " " + text : ""].join(""));
+  const whatHappened = (c) => {
+    const found = (c.detections ?? [])[0], step = c.failed_step;
+    if (!found && !step) return null;
+    const parts = Object.entries(c.signature_components ?? {}).map(([name, value]) => `${name} ${value ?? w("unknown")}`).join(", ");
+    const facts = h("dl", { class: "facts" },
+      found && [
+        fact(w("detection"), found.threat ?? w("no.name"), true),
+        fact(w("file"), mono(found.target ?? w("unknown"))),
+        fact(w("component"), found.component && either("c.", found.component)),
+        fact(w("action"), either("t.", found.action)),
+        fact(w("mechanism"), either("x.", found.mechanism)),
+        fact(w("stage"), found.stage && stage(found.stage)),
+        fact(w("after"), found.after_s !== undefined && w("after.text", { s: num(found.after_s, 3) })),
+        fact(w("signature.loaded"), found.signature ?? w("unknown")),
+      ],
+      fact(w("product"), c.product === "none" ? null : c.product + (c.product_version ? " " + c.product_version : "")),
+      fact(w("components"), parts),
+      step && [
+        !found && fact(w("stage"), stage(step.kind)),
+        fact(w("expectation"), [mono(step.expectation ?? w("unknown")), step.timed_out ? " (" + w("timed.out") + ")" : ""]),
+        fact(w("code"), codeOf(step.code, step.code_text)),
+        fact(w("detail"), step.detail),
+      ]);
+    const pictures = c.shown && c.shown.decider !== undefined ? attemptAt(c.shown.decider).pictures ?? [] : [];
+    const picture = pictures.find((p) => step && p.step === step.index) ?? pictures.at(-1);
+    featured = picture?.sha256 ?? null;
+    const side = [step?.dialog && dialogBox(step.dialog), picture && pictureBox(picture)].filter(Boolean);
+    return section(w("what"), side.length ? h("div", { class: "two" }, facts, h("div", null, side)) : facts);
+  };
+  const dialogBox = (text) => h("figure", { class: "box" }, h("figcaption", null, w("dialog")), h("p", null, text));
+  const pictureBox = (p) => {
+    const caption = h("figcaption", null, w("screen") + ": " + w("screen.at", { caption: p.caption ?? stage(p.stage), s: num(p.at_s) }));
+    if (p.data === undefined || p.data === null) return h("figure", { class: "box" }, caption, h("p", null, p.why_not ?? w("unknown")));
+    const src = "data:image/png;base64," + imageRows[p.data];
+    const show = () => { zoom.replaceChildren(h("button", { type: "button", "aria-label": w("close") }, h("img", { src, alt: w("screen") }))); zoom.showModal(); };
+    return h("figure", { class: "box" }, caption, h("button", { type: "button", class: "shot", "aria-label": w("screen.open"), onclick: show }, h("img", { src, alt: w("screen") })));
+  };
+
+  const proof = (c) => {
+    const p = c.protection ?? {}, items = [];
+    const say = (mark, text) => items.push(h("li", { class: { y: "good", n: "bad", q: "unknown" }[mark] }, glyph({ y: "COMPATIBLE", n: "CROSS", q: "INCONCLUSIVE" }[mark]), h("span", null, text)));
+    if (!(c.attempts ?? []).length) return null;
+    if (!isControl(c)) {
+      const tried = (p.canaries ?? []).filter((x) => !x.excluded), alive = tried.filter((x) => x.reacted).length;
+      say(!tried.length || alive < tried.length ? "n" : "y", tried.length ? w("p.canaries", { n: alive, all: tried.length }) : w("p.canaries.none"));
+      const samples = p.samples ?? [], fit = samples.filter((x) => x.active && x.signature === x.scheduled).length;
+      say(!samples.length || fit < samples.length ? "n" : "y", samples.length ? w("p.samples", { n: fit, all: samples.length }) : w("p.samples.none"));
+      const holes = (p.exclusions ?? []).filter((x) => x.covers_tested);
+      say(holes.length ? "n" : "y", w(holes.length ? "p.exclusion.some" : "p.exclusion.none"));
+      if (c.control) say(c.control.outcome === "INCONCLUSIVE" ? "q" : "y", w("p.control", { outcome: w("o." + c.control.outcome) }));
+      else say("n", w("p.control.none"));
+      if (c.assurance) say(c.assurance === "excluded" ? "n" : "y", either("p.assurance.", c.assurance));
+    }
+    if (c.observed_s !== undefined) say("y", w("p.observed", { s: num(c.observed_s, 1) }));
+    say(c.confirmed ? "y" : "q", w(c.confirmed ? "p.confirmed" : "p.unconfirmed"));
+    if (c.flaky) say("n", w("p.flaky"));
+    return section(w(c.outcome === "INCONCLUSIVE" ? "doubt" : "believe"), h("ul", { class: "proof" }, items));
+  };
+
+  // --- one attempt: timeline, protection, records ----------------------------------------------------------------
+  const roleOf = (a) => either("r.", a.role) + (a.ordinal > 1 ? " " + a.ordinal : "");
+  const bundle = (c, shown) => {
+    const own = shown.attempts ?? [], controls = shown.controls ?? [], all = [...own, ...controls];
+    if (!all.length) return h("p", { class: "plain" }, w("evidence.nothing"));
+    const now = picked !== null && all.includes(picked) ? picked : shown.decider ?? all[0];
+    const a = attemptAt(now);
+    const compare = own.includes(now) && shown.control !== undefined ? attemptAt(shown.control) : null;
+    const tabs = h("div", { class: "tabs", role: "group", "aria-label": w("attempts") }, all.map((i) => {
+      const each = attemptAt(i);
+      return h("button", { type: "button", class: GROUPS[each.outcome], "aria-pressed": String(i === now), "aria-label": roleOf(each) + " " + w("o." + each.outcome), title: w("o." + each.outcome),
+        onclick: () => { picked = i; const y = panel.scrollTop; fill(); panel.scrollTop = y; } }, glyph(each.outcome), roleOf(each));
+    }));
+    return h("section", null, h("h3", null, w("timeline")), tabs, h("div", { class: "sub" },
+      timeline(a, compare), troubles(a), protection(a), detections(a), own.includes(now) && now === shown.decider && !isControl(c) && changes(shown), pictures(a, now === shown.decider), logs(a)));
+  };
+  const sub = (name, ...body) => h("div", null, h("h4", null, name), body);
+  const status = (step) => {
+    if (!step) return h("span", { class: "quiet" }, "–");
+    const [o, group] = { passed: ["COMPATIBLE", "good"], failed: ["CROSS", "bad"], not_run: ["UNSUPPORTED", "neutral"] }[step.status];
+    return h("span", { class: "st " + group }, glyph(o), h("span", { class: "num" }, step.status === "passed" && step.duration_s !== undefined ? secs(step.duration_s) : w(step.status) + (step.duration_s !== undefined && step.status === "failed" ? " " + secs(step.duration_s) : "")));
+  };
+  const sampleText = (s) => {
+    if (!s) return h("span", { class: "quiet" }, "–");
+    const fits = s.active && s.signature === s.scheduled;
+    const text = (s.signature ?? w("unknown")) + (s.active ? "" : ", " + w("inactive")) + (fits ? "" : " (" + w("scheduled", { label: s.scheduled ?? w("unknown") }) + (s.why_not ? "; " + s.why_not : "") + ")");
+    return h("span", { class: "st " + (fits ? "good" : "bad") }, glyph(fits ? "COMPATIBLE" : "CROSS"), h("span", null, text));
+  };
+  const timeline = (a, control) => {
+    const samples = new Map((a.protection?.samples ?? []).map((s) => [s.border, s])), sampled = samples.size > 0;
+    const body = [];
+    if (sampled) body.push(h("tr", { class: "skipped" }, h("td", { class: "word" }, w("before.first")), h("td"), control && h("td"), h("td", null, sampleText(samples.get(-1)))));
+    for (const step of a.steps ?? []) {
+      const failed = step.status === "failed";
+      body.push(h("tr", { class: failed ? "fails" : step.status === "not_run" ? "skipped" : null },
+        h("td", { class: "word" }, `${step.index + 1}. ${stage(step.kind)}`), h("td", null, status(step)),
+        control && h("td", null, status((control.steps ?? []).find((s) => s.index === step.index))), sampled && h("td", null, sampleText(samples.get(step.index)))));
+      if (failed) {
+        const code = codeOf(step.code, step.code_text);
+        body.push(h("tr", { class: "more" }, h("td", { colspan: 2 + (control ? 1 : 0) + (sampled ? 1 : 0) },
+          [step.expectation && mono(step.expectation), step.timed_out && w("timed.out"), code && w("code") + " " + code, step.detail].filter(Boolean).flatMap((x, i) => (i ? [" · ", x] : [x])))));
+      }
+    }
+    const head = [w("step"), w("with.product")];
+    if (control) head.push(w("without.product") + " (" + roleOf(control) + ")");
+    if (sampled) head.push(w("loaded.after"));
+    const marks = [when(a.started_at), a.duration_s !== undefined && secs(a.duration_s, 1), a.provider, a.alone && w("alone"), !a.complete && w("incomplete")].filter(Boolean).join(" · ");
+    return h("div", null, table(head, body), h("p", { class: "plain" }, w("attempt") + " ", mono(a.id), " · " + marks));
+  };
+  const list = (name, items) => (items ?? []).length > 0 && sub(name, h("ul", { class: "proof" }, items.map((x) => h("li", { class: "bad" }, glyph("CROSS"), h("span", null, x)))));
+  const troubles = (a) => [
+    list(w("trouble"), (a.troubles ?? []).map((t) => `${t.stage ? stage(t.stage) + ": " : ""}${t.summary ?? ""}${t.guest_crashed ? " (" + w("crashed") + ")" : ""}`)),
+    list(w("unread"), a.unread), list(w("scan.failures"), a.scan_failures), list(w("modules"), a.foreign_modules),
+  ];
+  const protection = (a) => {
+    const canaries = a.protection?.canaries ?? [], holes = a.protection?.exclusions ?? [];
+    if (!canaries.length && !holes.length) return null;
+    const folders = [...new Set(canaries.map((x) => x.layer + "/" + x.folder))];
+    const mark = (x) => {
+      const [o, group, word] = x.excluded ? ["UNSUPPORTED", "neutral", "excluded"] : x.reacted ? ["COMPATIBLE", "good", "reacted"] : ["CROSS", "bad", "silent"];
+      return h("div", { class: "st " + group }, glyph(o), h("span", null, w(word), x.after_s !== undefined && x.reacted ? h("span", { class: "quiet num" }, " " + secs(x.after_s, 3)) : "", x.why_not && !x.reacted ? ": " + x.why_not : ""));
+    };
+    const body = folders.map((key) => {
+      const [layer, folder] = key.split("/");
+      return h("tr", null, h("td", { class: "word" }, either("f.", folder), layer !== "file" && h("span", { class: "quiet" }, " " + either("layer.", layer))),
+        ["before", "step", "after"].map((time) => {
+          const tries = canaries.filter((x) => x.layer === layer && x.folder === folder && x.when === time);
+          return h("td", null, tries.length ? tries.map(mark) : h("span", { class: "quiet" }, "–"));
+        }));
+    });
+    return sub(w("protection"), canaries.length > 0 && table([w("folder"), w("w.before"), w("w.step"), w("w.after")], body),
+      holes.map((x) => h("p", { class: "plain" }, w("exclusions") + ": ", mono(x.path ?? w("unknown")), ` (${w(x.declared ? "declared" : "undeclared")}, ${w(x.covers_tested ? "covers" : "covers.not")})`)));
+  };
+  const detections = (a) => (a.detections ?? []).length > 0 && sub(w("detections"), table([w("detection"), w("file"), w("action"), w("stage"), w("vendor.time")],
+    a.detections.map((d) => h("tr", null,
+      h("td", null, h("div", { class: "cap" }, d.threat ?? w("no.name")), d.owner !== "build" && h("div", { class: "quiet" }, either("owner.", d.owner)), d.count > 1 && h("div", { class: "quiet" }, `${w("records")}: ${d.count}`)),
+      h("td", null, mono(d.target ?? w("unknown")), d.raw_target && d.raw_target !== d.target && h("div", { class: "quiet" }, mono(d.raw_target)), d.accessed_by && h("div", { class: "quiet" }, w("accessed") + ": ", mono(d.accessed_by))),
+      h("td", { class: "keep" }, either("t.", d.action)),
+      h("td", { class: "keep" }, d.stage && stage(d.stage), d.after_s !== undefined && h("div", { class: "quiet num" }, "+" + secs(d.after_s, 3))),
+      h("td", null, d.at ?? "–"))), true));
+  const changes = (shown) => {
+    const files = shown.files;
+    if (files === undefined) return sub(w("files"), h("p", { class: "quiet" }, w("files.unknown")));
+    if (!files.length) return sub(w("files"), h("p", { class: "quiet" }, w("files.same")));
+    return sub(w("files"), h("ul", { class: "files" }, files.map((f) => h("li", null, h("b", null, either("d.", f.change)), mono(f.path)))));
+  };
+  const pictures = (a, first) => {
+    const rest = (a.pictures ?? []).filter((p) => !first || p.sha256 !== featured);
+    return rest.length > 0 && sub(w("screen"), h("div", { class: "two" }, rest.map(pictureBox)));
+  };
+  const logs = (a) => {
+    const items = (a.excerpts ?? []).map((x) => {
+      const body = x.data === undefined || x.data === null ? (x.why_not ?? "") : lazily(textRows, "t", x.data);
+      const notes = [stage(x.stage ?? ""), x.source, "+" + secs(x.at_s), x.size_bytes !== undefined && w("bytes", { n: num(x.size_bytes) }), x.encoding, x.cut && w("cut"), x.truncated && w("truncated")].filter(Boolean).join(" · ");
+      return h("details", { class: "log", open: x.decisive }, h("summary", null, mono(x.name ?? ""), " ", x.decisive && h("span", { class: "pill warn" }, w("decisive")), " ", h("span", { class: "quiet" }, notes)), h("pre", { tabindex: "0", dir: "ltr" }, body));
+    });
+    return items.length > 0 && sub(w("logs"), items, a.excerpts_left_out > 0 && h("p", { class: "plain" }, w("logs.left", { n: a.excerpts_left_out })));
+  };
+  const attemptsOf = (c) => {
+    const own = c.attempts ?? [], controls = c.control?.attempts ?? [];
+    if (!own.length && !controls.length) return null;
+    const row = (a) => h("tr", null, h("td", { class: "keep" }, roleOf(a), a.id === c.decided_by && h("div", { class: "quiet" }, w("decided"))),
+      h("td", { class: "keep" }, h("span", { class: "st " + GROUPS[a.outcome] }, glyph(a.outcome), h("span", null, w("o." + a.outcome))), a.stage && h("div", { class: "quiet" }, w("at", { stage: stage(a.stage) }))),
+      h("td", null, h("div", { class: "cap" }, a.reason), a.rule && h("div", { class: "quiet" }, mono(a.rule))));
+    return section(w("attempts"), table([w("attempt"), w("outcome"), w("reason")], [...own, ...controls].map(row), true));
+  };
+  const identity = (c) => section(w("identity"), h("dl", { class: "facts ids" },
+    fact(w("id.cell"), mono(c.id)), fact(w("id.key"), mono(c.key)), fact(w("id.build"), mono(c.build.sha256)), fact(w("id.image"), mono(c.image_content)),
+    (c.evidence ?? []).length > 0 && fact(w("id.blobs"), c.evidence.map((e) => h("div", null, h("span", { class: "quiet" }, e.kind + " "), mono(e.sha256))))));
+
+  // --- start ---------------------------------------------------------------------------------------------------
+  for (const el of document.querySelectorAll("[data-lang]")) el.addEventListener("click", () => { speak(el.dataset.lang); keep(); });
+  $("to-causes")?.addEventListener("click", () => $("causes-head").focus());
+  const begin = () => {
+    const asked = fragment(), cell = asked.get("cell");
+    const wanted = asked.get("lang") ?? (navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en");
+    speak(wanted === "ko" ? "ko" : "en");
+    if (cell) open([...cellRows.keys()].find((i) => cellAt(i).id === cell) ?? -1);
+  };
+  addEventListener("hashchange", begin);
+  begin();
+})();

@@ -1,0 +1,172 @@
+"""Driver. Puts a rig together: which provider, transport and system a run uses, and its builds' bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from harness.build import Build
+from harness.documents import ImageDefinition
+from harness.errors import InputError, LabError
+from harness.image import Image
+from harness.load import LoadedSuite
+from harness.plan import Cell
+from harness.providers.api import Endpoint, Provider
+from harness.recipes import silent
+from harness.run_cell import Rig
+from harness.systems.api import GuestSystem
+from harness.transports.api import Transport
+from harness.yaml_files import load_image_definition
+
+AUTO = "auto"
+PROVIDERS = ("docker",)
+
+#: The checkout: where scenarios, images and seeds lie beside the package.
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Images(Mapping[str, Image]):
+    """Every image that is defined in a folder, by name.
+
+    It is looked up when a suite names it, so that a machine without an engine still reads a suite to its last error.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folders = {path.parent.name: path.parent for path in sorted(folder.glob("*/image.yaml"))}
+        self._found: dict[str, Image] = {}
+
+    def __getitem__(self, name: str) -> Image:
+        """Give an image; raise ``LabError`` when it is defined and has not been built."""
+        if name not in self._found:
+            image = image_at(self._folders[name], build=False)
+            if image is None:
+                raise LabError(
+                    f"The image '{name}' has not been built from these files.",
+                    hint=f"Run 'make setup', or 'hts-compat image build {name}'.",
+                )
+            self._found[name] = image
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the names."""
+        return iter(self._folders)
+
+    def __len__(self) -> int:
+        """Count the definitions."""
+        return len(self._folders)
+
+
+def image_at(folder: Path, *, build: bool, report: Callable[[str], None] = silent) -> Image | None:
+    """Give the image of one definition folder; None when it has not been built and need not be."""
+    from harness.providers import docker_build  # noqa: PLC0415 - reading a store needs no engine
+
+    definition = load_image_definition(folder / "image.yaml")
+    built = docker_build.build(folder, report=report) if build else docker_build.find(folder)
+    if built is None:
+        return None
+    return image_of(definition, content=built.content, recipe=built.recipe, reference=built.image_id)
+
+
+def image_of(definition: ImageDefinition, *, content: str, recipe: str | None, reference: str) -> Image:
+    """Join a definition with the content that was built from it."""
+    return Image(
+        name=definition.name,
+        content=content,
+        recipe=recipe,
+        lab=definition.lab,
+        system=definition.system,
+        provider=definition.provider,
+        reference=reference,
+        user=definition.user,
+        folders=definition.folders,
+        drives={letter: root.rstrip("/") for letter, root in definition.drives.items()},
+        memory_mib=definition.resources.memory_mib,
+        cpus=definition.resources.cpus,
+    )
+
+
+def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
+    """Make the rig of a run.
+
+    Args:
+        provider_name: ``auto`` or a provider's name.
+        loaded: Where the builds' and services' files are.
+
+    Raises:
+        InputError: There is no such provider.
+        LabError: The provider cannot be used on this machine.
+    """
+    if provider_name not in {AUTO, *PROVIDERS}:
+        raise InputError(f"There is no provider '{provider_name}'.", hint=f"Providers: {', '.join(PROVIDERS)}.")
+    from harness.providers.docker import DockerProvider  # noqa: PLC0415
+    from harness.transports.docker_exec import DockerExecTransport  # noqa: PLC0415
+
+    provider = DockerProvider()
+
+    def connect(endpoint: Endpoint) -> Transport:
+        return DockerExecTransport(provider.client, endpoint.address)
+
+    return Rig(
+        provider=provider,
+        connect=connect,
+        system=guest_system,
+        installer=installers_of(loaded.suite.builds),
+        service_files=service_files_of(loaded),
+    )
+
+
+def sweep(run_id: str | None = None) -> int:
+    """End what killed runs left behind on every provider; give how many guests that were."""
+    from harness.providers.docker import DockerProvider  # noqa: PLC0415
+
+    provider: Provider = DockerProvider()
+    return provider.sweep(run_id)
+
+
+def guest_system(cell: Cell, transport: Transport) -> GuestSystem:
+    """Make the system that a cell's image names."""
+    if cell.image.system != "wine":
+        raise LabError(
+            f"Image '{cell.image.name}' has the system '{cell.image.system}', which cannot be driven yet.",
+            hint="The reference lab's system is 'wine'.",
+        )
+    from harness.systems.wine import WineSystem  # noqa: PLC0415
+
+    return WineSystem(cell.image, transport)
+
+
+def installers_of(builds: tuple[Build, ...]) -> Callable[[Cell], bytes]:
+    """Give the function that reads a cell's installer, found by its digest (a stored plan has no host paths)."""
+    paths = {build.installer.sha256: Path(build.installer.host_path) for build in builds}
+
+    def installer(cell: Cell) -> bytes:
+        path = paths.get(cell.build.installer.sha256)
+        if path is None:
+            raise InputError(
+                f"Build {cell.build.version} of the run is not among the suite's builds any more.",
+                hint="Give it with --build, or start a new run.",
+            )
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InputError(f"The installer '{path}' cannot be read.", detail=str(error)) from error
+
+    return installer
+
+
+def service_files_of(loaded: LoadedSuite) -> Callable[[Cell, str], Mapping[str, bytes]]:
+    """Give the function that reads one service's files, the build's patch files among them."""
+    patches = {b.installer.sha256: Path(b.patch_host_dir) for b in loaded.suite.builds if b.patch_host_dir}
+
+    def service_files(cell: Cell, name: str) -> Mapping[str, bytes]:
+        service = next(s for s in cell.scenario.services if s.name == name)
+        paths = loaded.service_files.get(cell.scenario.name, {}).get(name, ())
+        files = {path.name: path.read_bytes() for path in paths}
+        folder = patches.get(cell.build.installer.sha256)
+        if service.patch_folder is not None and folder is not None and folder.is_dir():
+            files |= {
+                f"{service.patch_folder}/{p.name}": p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()
+            }
+        return files
+
+    return service_files

@@ -1,0 +1,192 @@
+"""Effects. One attempt, from a pristine guest to an immutable bundle. The plot of the whole tool.
+
+Whatever goes wrong, an attempt comes out: what was seen until then is evidence (a guest that is lost after a quarantine
+is still a quarantine). Only the host's own trouble (a disk that is full) is raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from harness import look
+from harness.attempt import Attempt, AttemptMeta, Kind
+from harness.deadline import Deadline
+from harness.errors import HarnessError, InputError
+from harness.facts import When
+from harness.image import Folder
+from harness.plan import Cell
+from harness.products import adapter_of
+from harness.products.api import Product, Tools
+from harness.providers.api import Endpoint, Lease, Provider
+from harness.recorder import Recorder
+from harness.scenario import Step
+from harness.step_run import LAUNCH_JOB, StepEnd, StepRunner, tested_folders
+from harness.systems.api import GuestSystem
+from harness.transports.api import Transport
+
+#: What a cell may take beside its steps: leasing, arming, canaries, samples, the last look.
+OVERHEAD_S = 240.0
+
+#: Steps after which the screen is worth a picture, also when they pass.
+PICTURED = frozenset({"launch", "connect", "dwell"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """What a cell is run with: where guests come from, how they are reached, what its files are.
+
+    Attributes:
+        connect: Makes the transport that an endpoint names.
+        system: Makes the guest system that an image names.
+        installer: Gives a cell's installer as bytes.
+        service_files: Gives the files of one service of a cell, by file name.
+    """
+
+    provider: Provider
+    connect: Callable[[Endpoint], Transport]
+    system: Callable[[Cell, Transport], GuestSystem]
+    product: Callable[[str, Tools], Product] = adapter_of
+    installer: Callable[[Cell], bytes]
+    service_files: Callable[[Cell, str], Mapping[str, bytes]]
+
+
+def run_cell(
+    meta: AttemptMeta, rig: Rig, *, run_id: str, on_stage: Callable[[str], None] = lambda _stage: None
+) -> Attempt:
+    """Make one attempt of a cell on a guest of its own.
+
+    Args:
+        meta: Who, what and why; its cell says all that is asked.
+        rig: Where guests come from.
+        run_id: Marks the guest for ``sweep``.
+        on_stage: Told the name of each stage as it begins; for progress.
+
+    Returns:
+        The attempt, complete (its last event says so) or not (its trouble is recorded).
+    """
+    cell = meta.cell
+    recorder = Recorder(meta)
+    record = recorder.record
+    record(Kind.BEGIN, data={"role": meta.role.value, "alone": meta.alone})
+    deadline = Deadline.after(OVERHEAD_S + sum(step.action.timeout_s for step in cell.scenario.steps))
+    lease: Lease | None = None
+    try:
+        with ExitStack() as stack:
+            on_stage("lease")
+            name = f"{run_id}-{meta.nonce}"
+            lease = stack.enter_context(rig.provider.lease(cell.image, run_id=run_id, name=name, deadline=deadline))
+            transport = rig.connect(lease.endpoint)
+            stack.callback(transport.close)
+            guest = rig.system(cell, transport)
+            record(Kind.GUEST, "session", blob=guest.await_ready(deadline=deadline.sooner(90.0)))
+
+            on_stage("protect")
+            tools = Tools(
+                guest=guest,
+                record=recorder.for_source(f"product:{cell.product.name}"),
+                profile=cell.product.profile,
+                nonce=meta.nonce,
+                known=cell.product.known or cell.product.schedule,
+            )
+            product = rig.product(cell.product.name, tools)
+            product.arm(cell.product.schedule[0], deadline=deadline)
+            for service in cell.scenario.services:
+                guest.start_service(service, rig.service_files(cell, service.name), deadline=deadline)
+            product.canary(tested_folders(cell, installed=False), when=When.BEFORE, deadline=deadline)
+            product.sample(border=-1, deadline=deadline)
+
+            installed = _run_steps(cell, guest, product, recorder, rig, deadline=deadline, on_stage=on_stage)
+
+            on_stage("prove")
+            product.canary(tested_folders(cell, installed=installed), when=When.AFTER, deadline=deadline)
+            recorder.step = len(cell.scenario.steps)
+            if installed:
+                on_stage("inspect")
+                record(Kind.INSPECTION, "files", blob=guest.inspect(cell.build.install_dir, deadline=deadline))
+            product.collect(deadline=deadline)
+            lost = lease.lost()
+            if lost is not None:
+                record(Kind.TROUBLE, lost, data={"retryable": True, "guest_crashed": True})
+            else:
+                record(Kind.END)
+    except InputError:
+        raise
+    except (HarnessError, look.LookError) as error:
+        _record_trouble(recorder, error, lease)
+    return recorder.attempt()
+
+
+def _run_steps(
+    cell: Cell,
+    guest: GuestSystem,
+    product: Product,
+    recorder: Recorder,
+    rig: Rig,
+    *,
+    deadline: Deadline,
+    on_stage: Callable[[str], None],
+) -> bool:
+    """Run the steps up to the first that fails, sampling protection behind each; tell whether the install worked."""
+    runner = StepRunner(cell, guest, product, recorder.record, installer=rig.installer(cell))
+    installed = False
+    for index, step in enumerate(cell.scenario.steps):
+        on_stage(step.kind)
+        recorder.step = index
+        if step.launch is not None and installed:
+            product.canary({Folder.INSTALL: cell.build.install_dir}, when=When.STEP, deadline=deadline)
+        recorder.record(Kind.STEP_BEGIN, step.kind)
+        end = runner.run(index, step, deadline=deadline)
+        _record_end(recorder, step, end)
+        if step.kind in PICTURED or end.expectation is not None:
+            runner.screenshot(deadline=deadline)
+        if runner.running and step.kind == "launch":
+            _record_modules(guest, recorder, deadline)
+        product.sample(border=index, deadline=deadline)
+        installed = installed or (step.install is not None and end.expectation is None)
+        if end.expectation is not None:
+            break
+    return installed
+
+
+def _record_end(recorder: Recorder, step: Step, end: StepEnd) -> None:
+    recorder.record(
+        Kind.STEP_END,
+        step.kind,
+        data={
+            "passed": end.expectation is None,
+            "expectation": end.expectation,
+            "code": end.code,
+            "timed_out": end.timed_out,
+            "detail": end.detail,
+            "dialog": end.dialog,
+            "observed_s": end.observed_s,
+        },
+    )
+
+
+def _record_modules(guest: GuestSystem, recorder: Recorder, deadline: Deadline) -> None:
+    """Record which files are mapped into the program's processes: its modules, as the system sees them."""
+    processes = guest.observe({"processes": True}, deadline=deadline)
+    pids = look.run_pids(processes, LAUNCH_JOB)
+    recorder.record(Kind.LOOK, "processes", blob=processes)
+    recorder.record(Kind.LOOK, "modules", blob=guest.observe({"images": list(pids)}, deadline=deadline))
+
+
+def _record_trouble(recorder: Recorder, error: Exception, lease: Lease | None) -> None:
+    """Record what went wrong, and whether the guest died of it."""
+    lost = None
+    if lease is not None:
+        with contextlib.suppress(HarnessError):
+            lost = lease.lost()
+    summary = error.summary if isinstance(error, HarnessError) else f"{error}."
+    detail = "".join(traceback.format_exception(error)) + (error.detail if isinstance(error, HarnessError) else "")
+    recorder.record(
+        Kind.TROUBLE,
+        f"{summary} ({lost})" if lost else summary,
+        data={"retryable": getattr(error, "retryable", True), "guest_crashed": lost is not None},
+        blob=detail.encode(errors="replace"),
+    )

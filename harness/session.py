@@ -1,0 +1,548 @@
+"""Effects. The one way in which cells run: composes attempts and controls, retries, stores, tells listeners.
+
+1. A control runs once and is shared by all cells that it judges; it runs again when it fails, and afresh after a
+   failure that it must judge.
+2. What is missing to be sure is said by the findings (``Need``), and only by them; the loop of ``_CellRun`` gives it.
+3. An attempt is durable before anything is concluded from it.
+4. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from harness import __version__
+from harness.attempt import Attempt, AttemptMeta, Kind, Role
+from harness.errors import DiskFull, HarnessError, InputError
+from harness.judge import Judged, Parsers, judge
+from harness.judgement import Judgement
+from harness.matrix import Tried, cell_of
+from harness.plan import Cell, Plan
+from harness.recorder import Recorder
+from harness.run_cell import Rig, run_cell
+from harness.slots import Slots
+from harness.stores.api import RunInfo, RunState, StaleClaim, Store
+from harness.verdict import RULES_VERSION, Need, Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+#: A cell never gets more attempts than this, whatever its findings ask for.
+MAX_ATTEMPTS = 8
+
+#: A control's failure is believed from its second guest on; a third run settles nothing more.
+MAX_CONTROLS_BEFORE = 2
+
+
+class Happening(StrEnum):
+    """What a listener is told about."""
+
+    RUN_STARTED = "run_started"
+    ATTEMPT_STARTED = "attempt_started"
+    STAGE = "stage"
+    ATTEMPT_FINISHED = "attempt_finished"
+    CELL_JUDGED = "cell_judged"
+    RUN_FINISHED = "run_finished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEvent:
+    """Something that happened in a run. ``text`` is a stage's name or a sentence."""
+
+    what: Happening
+    run_id: str
+    cell: Cell | None = None
+    role: Role | None = None
+    attempt_id: str | None = None
+    text: str = ""
+    judgement: Judgement | None = None
+
+
+class Listener(Protocol):
+    """Hears of a run as it goes: progress, JUnit, Allure. Called from several threads; must not raise."""
+
+    def on(self, event: SessionEvent) -> None:
+        """Take notice."""
+        ...
+
+
+@dataclass(slots=True)
+class StopSwitch:
+    """Asks a run to end: set once by the first interrupt, by a full disk, or by a caller that has seen enough."""
+
+    _flag: threading.Event = field(default_factory=threading.Event)
+    reason: str = ""
+
+    def request(self, reason: str) -> None:
+        """Ask the run to end; the first reason stays."""
+        if not self._flag.is_set():
+            self.reason = reason
+            self._flag.set()
+
+    @property
+    def requested(self) -> bool:
+        """Tell whether the run was asked to end."""
+        return self._flag.is_set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a run is made.
+
+    Attributes:
+        fresh: Answer no cell from the store.
+        resume: The run is in the store already; only what it lacks is run.
+    """
+
+    run_id: str
+    jobs: int
+    provider: str
+    fresh: bool = False
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run came to. ``trouble`` is the error that ended it early, if one did."""
+
+    run_id: str
+    state: RunState
+    judgements: dict[str, Judgement]
+    attempts_made: int
+    answered_from_store: int
+    trouble: HarnessError | None = None
+
+
+class _Stopped(Exception):
+    """No new guest may be leased."""
+
+
+def new_run_id(suite: str, now: datetime) -> str:
+    """Name a run: its time, its suite, and four characters that keep two runs of one second apart."""
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{suite}-{secrets.token_hex(2)}"
+
+
+def run(
+    plan: Plan,
+    *,
+    rig: Rig,
+    store: Store,
+    parsers: Parsers,
+    options: Options,
+    listeners: Sequence[Listener] = (),
+    stop: StopSwitch | None = None,
+) -> RunResult:
+    """Run every cell of a plan that the store cannot answer, and judge all of them.
+
+    Args:
+        plan: What is asked. Its suite says how often to confirm and to retry.
+        rig: Where guests come from.
+        store: Where attempts and judgements are kept. The run is made in it, or taken up again (``options.resume``).
+        parsers: Gives each product's parser.
+        options: How.
+        listeners: Hear of everything as it happens.
+        stop: Ends the run early when asked.
+
+    Returns:
+        The run's state and the judgement of each cell, controls included.
+
+    Raises:
+        InputError: The input turned out wrong while running; nothing is lost.
+        StoreError: The store cannot be used at all.
+    """
+    return _Session(
+        plan=plan,
+        rig=rig,
+        store=store,
+        parsers=parsers,
+        options=options,
+        listeners=listeners,
+        stop=stop or StopSwitch(),
+    ).run()
+
+
+class _Session:
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        rig: Rig,
+        store: Store,
+        parsers: Parsers,
+        options: Options,
+        listeners: Sequence[Listener],
+        stop: StopSwitch,
+    ) -> None:
+        self.plan = plan
+        self.rig = rig
+        self.store = store
+        self.parsers = parsers
+        self.options = options
+        self.listeners = listeners
+        self.stop = stop
+        self.slots = Slots(options.jobs)
+        self.trouble: HarnessError | None = None
+        self.attempts_made = 0
+        self.answered = 0
+        self._lock = threading.Lock()
+        self._controls = {cell.execution_key(): _ControlBook(self, cell) for cell in plan.controls()}
+
+    def run(self) -> RunResult:
+        started = datetime.now(UTC)
+        if self.options.resume:
+            self.store.resume_run(self.options.run_id)
+        else:
+            self.store.start_run(self._info(started), self.plan)
+        self.tell(Happening.RUN_STARTED, text=f"{len(self.plan.cells)} cells")
+        done = self.store.judgements(self.options.run_id)
+        open_cells = [c for c in self.plan.cells if c.id not in done and not c.is_control]
+        with ThreadPoolExecutor(max_workers=self.options.jobs, thread_name_prefix="cell") as pool:
+            cached = {cell.id: self._answer(cell) for cell in open_cells}
+            unanswered = [cell for cell in open_cells if cached[cell.id] is None]
+            needed = {c.control().execution_key() for c in unanswered if c.unsupported is None}
+            asked = {c.execution_key() for c in self.plan.cells if c.is_control}
+            # Controls first: when a cell's turn comes, its control has been begun by a worker, so waiting for it ends.
+            first = [book for key, book in self._controls.items() if key in needed | asked]
+            futures: list[Future[None]] = [pool.submit(self._guarded, book.ensure_first) for book in first]
+            futures += [pool.submit(self._guarded, _CellRun(self, cell).run) for cell in unanswered]
+            for future in futures:
+                future.result()
+        self._judge_controls()
+        return self._finish()
+
+    def control_of(self, cell: Cell) -> _ControlBook:
+        return self._controls[cell.control().execution_key()]
+
+    def attempt(self, cell: Cell, *, role: Role, ordinal: int, alone: bool = False) -> Attempt:
+        """Make one attempt on a fresh guest and keep it.
+
+        Raises:
+            _Stopped: The run was asked to end.
+            DiskFull: There is no room for it.
+        """
+        with self.slots.take(alone=alone):
+            if self.stop.requested:
+                raise _Stopped
+            claim = self.store.claim(self.options.run_id, cell, role=role, ordinal=ordinal)
+            meta = AttemptMeta(
+                id=claim.attempt_id,
+                cell=cell,
+                role=role,
+                ordinal=ordinal,
+                alone=alone or self.options.jobs == 1,
+                nonce=secrets.token_hex(6),
+                provider=self.options.provider,
+                tool_version=__version__,
+                started_at=datetime.now(UTC),
+            )
+            self.tell(Happening.ATTEMPT_STARTED, cell=cell, role=role, attempt_id=meta.id)
+            attempt = self._run_cell(meta)
+            with self._lock:
+                self.attempts_made += 1
+            self.store.save(claim, attempt)
+            self.tell(Happening.ATTEMPT_FINISHED, cell=cell, role=role, attempt_id=meta.id)
+            return attempt
+
+    def judge(self, cell: Cell, attempts: Sequence[Attempt], controls: Sequence[Attempt]) -> Judged:
+        del cell
+        return judge(attempts, controls, parsers=self.parsers, confirm=self.plan.suite.confirm)
+
+    def keep(self, cell: Cell, judgement: Judgement) -> None:
+        self.store.add_judgement(self.options.run_id, cell, judgement)
+        self.tell(Happening.CELL_JUDGED, cell=cell, judgement=judgement)
+
+    def tell(self, what: Happening, **more: object) -> None:
+        event = SessionEvent(what=what, run_id=self.options.run_id, **more)  # type: ignore[arg-type]  # names are checked by the dataclass
+        for listener in self.listeners:
+            listener.on(event)
+
+    def _run_cell(self, meta: AttemptMeta) -> Attempt:
+        def on_stage(stage: str) -> None:
+            self.tell(Happening.STAGE, cell=meta.cell, role=meta.role, attempt_id=meta.id, text=stage)
+
+        try:
+            return run_cell(meta, self.rig, run_id=self.options.run_id, on_stage=on_stage)
+        except InputError:
+            raise
+        except Exception as error:  # a bug of ours is lab trouble of this attempt, never a product's doing
+            log.exception("attempt %s of %s failed in the harness itself", meta.id, meta.cell.id)
+            recorder = Recorder(meta)
+            recorder.record(Kind.BEGIN, data={"role": meta.role.value, "alone": meta.alone})
+            recorder.record(
+                Kind.TROUBLE,
+                f"The harness itself failed ({type(error).__name__}).",
+                data={"retryable": False, "guest_crashed": False},
+                blob=traceback.format_exc().encode(errors="replace"),
+            )
+            return recorder.attempt()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do a worker's task; what ends the whole run is kept and stops the others."""
+        try:
+            work()
+        except (_Stopped, StaleClaim):
+            return
+        except HarnessError as error:
+            with self._lock:
+                self.trouble = self.trouble or error
+            self.stop.request(error.summary)
+            if isinstance(error, DiskFull):
+                log.exception("the disk is full: no new guest is leased")
+
+    def _answer(self, cell: Cell) -> Judgement | None:
+        """Answer a cell without a guest: unsupported, or judged before and still true by today's rules."""
+        now = datetime.now(UTC)
+        if cell.unsupported is not None:
+            judgement = Judgement(
+                outcome=Outcome.UNSUPPORTED,
+                rule="declared",
+                reason=cell.unsupported,
+                rules_version=RULES_VERSION,
+                parser_version=self.parsers(cell.product.name).version,
+                judged_at=now,
+            )
+            self.keep(cell, judgement)
+            return judgement
+        if self.options.fresh:
+            return None
+        known = self.store.latest_judgement(cell.execution_key())
+        if known is None or not self._still_counts(cell, known, now):
+            return None
+        attempts = self.store.attempts_by_id(known.attempts)
+        controls = self.store.attempts_by_id(known.controls)
+        judged = self.judge(cell, attempts, controls)
+        if not (judged.verdict.conclusive and judged.verdict.confirmed):
+            return None
+        origin = known.cached_from or self.options.run_id
+        judgement = written(cell, judged, attempts, controls, parsers=self.parsers, cached_from=origin)
+        self.keep(cell, judgement)
+        self.answered += 1
+        return judgement
+
+    def _still_counts(self, cell: Cell, known: Judgement, now: datetime) -> bool:
+        """Tell whether an earlier judgement may answer a cell today."""
+        suite = self.plan.suite
+        seen_at = known.attempted_at or known.judged_at
+        young = now - seen_at <= timedelta(seconds=suite.max_age_s)
+        # The day and the cell decide who is re-run all the same, so that a run is repeatable and all get their turn.
+        drawn = random.Random(f"{now:%Y-%m-%d}/{cell.execution_key()}").random() < suite.recheck_share  # noqa: S311
+        settled = known.confirmed and known.outcome is not Outcome.INCONCLUSIVE and bool(known.attempts)
+        return settled and young and not known.cloud and not drawn
+
+    def _judge_controls(self) -> None:
+        """Judge each control by all of its attempts, when all cells have asked what they wanted of it."""
+        for book in self._controls.values():
+            attempts = book.attempts
+            if attempts:
+                judged = self.judge(book.cell, attempts, attempts)
+                self.keep(book.cell, written(book.cell, judged, attempts, (), parsers=self.parsers))
+            else:
+                known = None if self.options.fresh else self.store.latest_judgement(book.cell.execution_key())
+                if known is not None:
+                    origin = known.cached_from or self.options.run_id
+                    self.keep(book.cell, known.model_copy(update={"cached_from": origin}))
+
+    def _finish(self) -> RunResult:
+        judgements = self.store.judgements(self.options.run_id)
+        whole = not self.store.unfinished(self.options.run_id)
+        state = RunState.COMPLETE if whole else RunState.INTERRUPTED
+        self.store.finish_run(self.options.run_id, at=datetime.now(UTC), state=state)
+        self.tell(Happening.RUN_FINISHED, text=state.value)
+        return RunResult(
+            run_id=self.options.run_id,
+            state=state,
+            judgements=judgements,
+            attempts_made=self.attempts_made,
+            answered_from_store=self.answered,
+            trouble=self.trouble,
+        )
+
+    def _info(self, started: datetime) -> RunInfo:
+        suite = self.plan.suite
+        return RunInfo(
+            id=self.options.run_id,
+            suite=suite.name,
+            lab=suite.lab.value,
+            provider=self.options.provider,
+            tool_version=__version__,
+            started_at=started,
+            finished_at=None,
+            state=RunState.RUNNING,
+            drill=suite.drill,
+            expected_cells=len(self.plan.cells),
+        )
+
+
+class _ControlBook:
+    """All control attempts of one control cell, made once and shared."""
+
+    def __init__(self, session: _Session, cell: Cell) -> None:
+        self._session = session
+        self.cell = cell
+        self._making = threading.Lock()
+        self._attempts: list[Attempt] = []
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Give what there is so far."""
+        return tuple(self._attempts)
+
+    def ensure_first(self) -> None:
+        """Make the first control, and a second one when it fails or the lab had trouble."""
+        with self._making:
+            self._load()
+            while len(self._before()) < MAX_CONTROLS_BEFORE and not self._settled():
+                self._make(Role.CONTROL)
+
+    def ensure_second(self) -> None:
+        """Make controls until two are there that were not made after a failure."""
+        with self._making:
+            while len(self._before()) < MAX_CONTROLS_BEFORE:
+                self._make(Role.CONTROL)
+
+    def ensure_after(self, moment: datetime) -> None:
+        """Make a control that began after a moment, unless there is one."""
+        with self._making:
+            if not any(a.meta.started_at > moment for a in self._attempts if a.meta.role is Role.CONTROL_AFTER):
+                self._make(Role.CONTROL_AFTER)
+
+    def _load(self) -> None:
+        if self._session.options.resume and not self._attempts:
+            self._attempts.extend(self._session.store.attempts(self._session.options.run_id, self.cell))
+
+    def _settled(self) -> bool:
+        if not self._attempts:
+            return False
+        return self._session.judge(self.cell, self._attempts, self._attempts).verdict.outcome is Outcome.COMPATIBLE
+
+    def _before(self) -> list[Attempt]:
+        return [a for a in self._attempts if a.meta.role is Role.CONTROL]
+
+    def _make(self, role: Role) -> None:
+        ordinal = 1 + sum(a.meta.role is role for a in self._attempts)
+        self._attempts.append(self._session.attempt(self.cell, role=role, ordinal=ordinal))
+
+
+class _CellRun:
+    """One cell, from its first attempt to its judgement."""
+
+    def __init__(self, session: _Session, cell: Cell) -> None:
+        self._session = session
+        self._cell = cell
+        self._book = session.control_of(cell)
+        self._attempts: list[Attempt] = []
+
+    def run(self) -> None:
+        """Make attempts until the findings ask for nothing more, then keep the judgement."""
+        self._load()
+        if not self._attempts:
+            self._make(Role.FIRST)
+        self._book.ensure_first()
+        judged = self._judge()
+        while len(self._attempts) < MAX_ATTEMPTS and self._give(self._wanted(judged)):
+            judged = self._judge()
+        controls = self._book.attempts
+        judgement = written(self._cell, judged, self._attempts, controls, parsers=self._session.parsers)
+        self._session.keep(self._cell, judgement)
+
+    def _load(self) -> None:
+        if self._session.options.resume:
+            self._attempts.extend(self._session.store.attempts(self._session.options.run_id, self._cell))
+
+    def _judge(self) -> Judged:
+        return self._session.judge(self._cell, self._attempts, self._book.attempts)
+
+    def _wanted(self, judged: Judged) -> Need | None:
+        """Give what is needed most, cheapest first; None when nothing would let us say more."""
+        needs = frozenset[Need]().union(*(finding.needs for finding in judged.findings))
+        telling = [f for f in judged.findings if Need.RETRY not in f.needs]
+        retries = len(judged.findings) - len(telling)
+        if Need.RETRY in needs and not telling and retries <= self._session.plan.suite.retries:
+            return Need.RETRY
+        if Need.CONTROL in needs and len(self._controls_before()) < MAX_CONTROLS_BEFORE:
+            return Need.CONTROL
+        if Need.CONTROL_AFTER in needs and not self._was_controlled_after():
+            return Need.CONTROL_AFTER
+        if Need.ALONE in needs and not any(a.meta.alone for a in self._attempts):
+            return Need.ALONE
+        if Need.CONFIRM in needs and len(telling) < self._session.plan.suite.confirm:
+            return Need.CONFIRM
+        return None
+
+    def _give(self, need: Need | None) -> bool:
+        match need:
+            case None:
+                return False
+            case Need.RETRY:
+                self._make(Role.RETRY)
+            case Need.CONTROL:
+                self._book.ensure_second()
+            case Need.CONTROL_AFTER:
+                self._book.ensure_after(self._last_start())
+            case Need.ALONE:
+                self._make(Role.CONFIRM, alone=True)
+            case Need.CONFIRM:
+                self._make(Role.CONFIRM, alone=any(a.meta.alone for a in self._attempts))
+        return True
+
+    def _controls_before(self) -> list[Attempt]:
+        return [a for a in self._book.attempts if a.meta.role is Role.CONTROL]
+
+    def _last_start(self) -> datetime:
+        return max(a.meta.started_at for a in self._attempts)
+
+    def _was_controlled_after(self) -> bool:
+        after = [a for a in self._book.attempts if a.meta.role is Role.CONTROL_AFTER]
+        return any(a.meta.started_at > self._last_start() for a in after)
+
+    def _make(self, role: Role, *, alone: bool = False) -> None:
+        ordinal = 1 + sum(a.meta.role is role for a in self._attempts)
+        self._attempts.append(self._session.attempt(self._cell, role=role, ordinal=ordinal, alone=alone))
+
+
+def written(
+    cell: Cell,
+    judged: Judged,
+    attempts: Sequence[Attempt],
+    controls: Sequence[Attempt],
+    *,
+    parsers: Parsers,
+    cached_from: str | None = None,
+) -> Judgement:
+    """Write a verdict down, with all that it was computed from and its object of matrix.json."""
+    verdict: Verdict = judged.verdict
+    by_id = {f.attempt_id: f for f in judged.facts}
+    findings = {f.attempt_id: f for f in judged.findings}
+    tried = [Tried(a, by_id[a.meta.id], findings[a.meta.id]) for a in attempts]
+    control_facts = {f.attempt_id: f for f in judged.controls}
+    control_judged = judge(controls, controls, parsers=parsers).findings if controls else ()
+    beside = [Tried(a, control_facts[a.meta.id], f) for a, f in zip(controls, control_judged, strict=True)]
+    shown = cell_of(cell, verdict, attempts=tried, controls=beside, cached_from=cached_from)
+    return Judgement(
+        outcome=verdict.outcome,
+        rule=verdict.rule,
+        reason=verdict.reason,
+        stage=verdict.stage,
+        blame=verdict.blame,
+        mechanism=verdict.mechanism,
+        flaky=verdict.flaky,
+        confirmed=verdict.confirmed,
+        decided_by=verdict.decided_by,
+        attempts=tuple(a.meta.id for a in attempts),
+        controls=tuple(a.meta.id for a in controls),
+        rules_version=RULES_VERSION,
+        parser_version=parsers(cell.product.name).version,
+        judged_at=datetime.now(UTC),
+        attempted_at=min(a.meta.started_at for a in attempts),
+        cached_from=cached_from,
+        cell=shown.to_value(),
+    )

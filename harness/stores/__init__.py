@@ -1,0 +1,1 @@
+"""Where runs, attempts and judgements are kept."""

@@ -1,0 +1,1 @@
+"""Driver. How a store of any earlier version becomes one of today. Alembic runs ``env.py``."""

@@ -1,0 +1,1 @@
+"""Driver. One file for each migration; never changed once released."""

@@ -1,0 +1,1 @@
+"""What operating systems guests run, and how programs live there."""

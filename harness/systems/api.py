@@ -1,0 +1,78 @@
+"""Pure. What a cell does in a guest, whatever its system. Answers stay raw bytes: evidence before values.
+
+Paths are Windows paths. The watcher is passive: it lists, reads logs, looks at processes, windows and sockets; it opens
+no file of a build. ``inspect`` is the exception and comes once, after the last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from harness.deadline import Deadline
+from harness.image import Image
+from harness.scenario import Service
+from harness.transports.api import CommandResult, Transport
+
+
+class Desktop(Protocol):
+    """The desktop session, and the person before it."""
+
+    def start(self, job: str, argv: Sequence[str], *, deadline: Deadline) -> bytes:
+        """Start a program in the session as the desktop user; answer as ``look.job`` reads it."""
+        ...
+
+    def job(self, job: str, *, deadline: Deadline, wait_s: float = 0.0) -> bytes:
+        """Tell how a started program is, waiting at most ``wait_s`` for its end and its children's."""
+        ...
+
+    def click(self, *, window: str, button: str, deadline: Deadline) -> bool:
+        """Press a button, by its exact text, in a window whose title contains ``window``; False when there is none."""
+        ...
+
+    def screenshot(self, *, deadline: Deadline) -> bytes | None:
+        """Give a PNG of the whole screen; None when none could be made."""
+        ...
+
+
+class Watcher(Protocol):
+    """Passive eyes in the guest."""
+
+    def observe(self, request: Mapping[str, object], *, deadline: Deadline) -> bytes:
+        """Answer a request as ``look`` reads it (windows, tcp, processes, images, list, tail, time)."""
+        ...
+
+    def plant(self, nonce: str, items: Sequence[Mapping[str, object]], *, deadline: Deadline) -> bytes:
+        """Plant objects as the desktop user and tell how the guest reacts; answer as ``look.planted`` reads it."""
+        ...
+
+    def inspect(self, folder: str, *, deadline: Deadline) -> bytes:
+        """Open and hash every file below a folder as the desktop user; answer as ``look.digests`` reads it."""
+        ...
+
+
+class GuestSystem(Desktop, Watcher, Protocol):
+    """A guest whose system is known."""
+
+    image: Image
+
+    @property
+    def admin(self) -> Transport:
+        """Give the administrator's way in, for what belongs to the lab."""
+        ...
+
+    def await_ready(self, *, deadline: Deadline) -> bytes:
+        """Wait until the desktop session stands; give what it says of itself."""
+        ...
+
+    def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
+        """Write a file as the desktop user, as a browser's download would be written."""
+        ...
+
+    def start_service(self, service: Service, files: Mapping[str, bytes], *, deadline: Deadline) -> None:
+        """Start a stand-in server under a user of its own and wait until it listens.
+
+        Raises:
+            LabError: It did not listen before the deadline.
+        """
+        ...

@@ -1,0 +1,120 @@
+"""Driver. Guests of the reference lab: Windows programs under wine, through the image's scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from harness import look
+from harness.deadline import Deadline
+from harness.errors import GuestUnreachable, LabError
+from harness.image import Image
+from harness.scenario import Service
+from harness.transports.api import CommandResult, Transport
+
+TOOLS = "/opt/hts-compat"
+PYTHON = "/usr/bin/python3"
+READY_FILE = "/run/hts-compat/session.json"
+SERVICE_USER = "svc"
+SERVICE_ROOT = "/srv/hts-compat"
+WINE = "/usr/lib/wine/wine64"
+
+#: Exit codes of winview (guest_tools/winview.c) that are answers and no trouble.
+_CLICKED, _NO_WINDOW, _NO_BUTTON = 0, 3, 4
+
+
+class WineSystem:
+    """A reference guest behind any transport."""
+
+    def __init__(self, image: Image, transport: Transport) -> None:
+        self.image = image
+        self._transport = transport
+
+    @property
+    def admin(self) -> Transport:
+        """Give the administrator's way in."""
+        return self._transport
+
+    def await_ready(self, *, deadline: Deadline) -> bytes:
+        """Wait for the session's ready file; see ``GuestSystem.await_ready``."""
+        for _ in deadline.poll(0.05):
+            try:
+                content, _cut = self._transport.pull(READY_FILE, deadline=deadline)
+            except FileNotFoundError:
+                continue
+            return content
+        msg = "The guest's desktop session did not come up."
+        raise GuestUnreachable(msg)
+
+    def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
+        """Write a file as the desktop user; see ``GuestSystem.deliver``."""
+        argv = ["/bin/sh", "-c", 'cat > "$1"', "deliver", self.image.guest_path(path)]
+        return self._transport.run(argv, user=self.image.user, stdin=content, deadline=deadline)
+
+    def start(self, job: str, argv: Sequence[str], *, deadline: Deadline) -> bytes:
+        """Start a program in the session; see ``Desktop.start``."""
+        request = {"action": "start", "id": job, "argv": list(argv), "limit_s": deadline.remaining_s}
+        return self._script("desktop.py", request, deadline=deadline)
+
+    def job(self, job: str, *, deadline: Deadline, wait_s: float = 0.0) -> bytes:
+        """Tell how a started program is; see ``Desktop.job``."""
+        request = {"action": "wait", "id": job, "limit_s": min(wait_s, deadline.remaining_s), "tree": wait_s > 0}
+        return self._script("desktop.py", request, deadline=deadline)
+
+    def click(self, *, window: str, button: str, deadline: Deadline) -> bool:
+        """Press a button through winview; see ``Desktop.click``."""
+        argv = [WINE, f"{TOOLS}/winview.exe", "click", "--window", window, "--button", button]
+        result = self._transport.run(argv, user=self.image.user, deadline=deadline)
+        if result.exit_code not in {_CLICKED, _NO_WINDOW, _NO_BUTTON}:
+            msg = "The window helper failed in the guest."
+            raise LabError(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
+        return result.exit_code == _CLICKED
+
+    def screenshot(self, *, deadline: Deadline) -> bytes | None:
+        """Give a PNG of the screen, None when that fails: no picture is worth an attempt."""
+        file = "/tmp/hts-compat-screen.png"  # noqa: S108 - a path in the guest; ImageMagick's import cannot write to a pipe
+        argv = ["/bin/sh", "-c", 'import -silent -window root "$1" && cat "$1" && rm -f "$1"', "shot", file]
+        result = self._transport.run(argv, user=self.image.user, deadline=deadline)
+        return result.stdout if result.ok and not result.stdout_truncated and result.stdout else None
+
+    def observe(self, request: Mapping[str, object], *, deadline: Deadline) -> bytes:
+        """Answer a request of the passive observer; see ``Watcher.observe``."""
+        return self._script("observe.py", {"limit_s": 10.0, **request}, deadline=deadline)
+
+    def plant(self, nonce: str, items: Sequence[Mapping[str, object]], *, deadline: Deadline) -> bytes:
+        """Plant objects; see ``Watcher.plant``."""
+        request = {"nonce": nonce, "items": list(items), "limit_s": min(20.0, max(deadline.remaining_s, 0.1))}
+        return self._script("plant.py", request, deadline=deadline)
+
+    def inspect(self, folder: str, *, deadline: Deadline) -> bytes:
+        """Open and hash what lies below a folder; see ``Watcher.inspect``."""
+        request = {"root": self.image.guest_path(folder)}
+        return self._script("inspect_files.py", request, deadline=deadline)
+
+    def start_service(self, service: Service, files: Mapping[str, bytes], *, deadline: Deadline) -> None:
+        """Start a stand-in server; see ``GuestSystem.start_service``."""
+        folder = f"{SERVICE_ROOT}/{service.name}"
+        for name, content in files.items():
+            self._transport.push(content, f"{folder}/{name}", deadline=deadline)
+        script = 'cd "$1" && shift && exec setsid "$@" > service.log 2>&1 < /dev/null &'
+        made = self._transport.run(
+            ["/bin/sh", "-c", f'mkdir -p "$1" && chown {SERVICE_USER} "$1"', "make", folder], deadline=deadline
+        )
+        argv = ["/usr/sbin/runuser", "-u", SERVICE_USER, "--", "/bin/sh", "-c", script, "service", folder]
+        started = self._transport.run([*argv, *service.command], deadline=deadline)
+        if not (made.ok and started.ok):
+            msg = f"The stand-in server '{service.name}' could not be started in the guest."
+            raise LabError(msg, detail=started.stderr[-2000:].decode("utf-8", "replace"))
+        for _ in deadline.sooner(20.0).poll(0.05):
+            if service.ready.tcp in look.listening_ports(self.observe({"tcp": True}, deadline=deadline)):
+                return
+        log, _cut = self._transport.pull(f"{folder}/service.log", deadline=deadline)
+        msg = f"The stand-in server '{service.name}' does not listen on port {service.ready.tcp}."
+        raise LabError(msg, detail=log[-2000:].decode("utf-8", "replace"))
+
+    def _script(self, name: str, request: Mapping[str, object], *, deadline: Deadline) -> bytes:
+        result = self._transport.run([PYTHON, f"{TOOLS}/{name}"], stdin=json.dumps(request).encode(), deadline=deadline)
+        if not result.ok:
+            msg = f"The script '{name}' failed in the guest."
+            raise GuestUnreachable(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
+        return result.stdout

@@ -1,0 +1,49 @@
+import re
+
+from harness.renderers.api import Report
+from harness.renderers.markdown import MarkdownRenderer, escape
+from tests.renderers.sample_run import hostile_report, run_info, sample_report
+
+
+def text(report: Report) -> str:
+    return MarkdownRenderer().render(report).decode()
+
+
+def test_every_scenario_is_a_table_with_a_place_for_every_cell() -> None:
+    lines = text(sample_report()).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert sum(line.startswith("| Build |") for line in table) == 2
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table}
+    assert widths == {5, 10}
+
+
+def test_outcome_symbol_and_stage_stand_in_the_place() -> None:
+    assert "⊟ QUARANTINED at connect" in text(sample_report())
+    assert "◆ BUILD\\_FAULT at connect" in text(sample_report())
+
+
+def test_it_says_which_lab_and_how_many_cells_were_expected() -> None:
+    shown = text(sample_report())
+    assert "**Reference lab**" in shown
+    assert "33 of 33 expected cells: 11 ✓ COMPATIBLE" in shown
+
+
+def test_cells_that_are_not_good_are_listed_with_their_reason() -> None:
+    shown = text(sample_report())
+    attention = shown.partition("## What needs attention")[2]
+    assert attention.count("\n- **") == 19
+    assert "removed C:\\\\Program Files\\\\DemoHTS\\\\hts\\_comm.dll at 'connect'" in attention
+
+
+def test_a_run_without_cells_says_so() -> None:
+    empty = sample_report().matrix.model_copy(update={"cells": (), "run": run_info(cells=0)})
+    assert "0 of 0 expected cells: no cells" in text(Report(matrix=empty))
+
+
+def test_hostile_text_stays_text() -> None:
+    shown = text(hostile_report())
+    assert "<script>" not in shown.replace("\\<", "")
+    assert "\x1b" not in shown
+    assert "\x00" not in shown
+    assert escape("[x](javascript:alert(1))|`a`<b>") == "\\[x\\]\\(javascript:alert\\(1\\)\\)\\|\\`a\\`\\<b\\>"
+    assert "\n" not in escape("a\nb")

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from harness.build import Build
+from harness.image import Lab
+from harness.plan import NO_PRODUCT, NONE, CellFilter, LeftOut, Plan, ProductChoice, Suite, expand
+from harness.scenario import Scenario
+from tests.builders import make_build, make_cell, make_image, make_product, make_scenario, make_update_scenario
+
+FRESH = make_scenario()
+UPDATED = make_update_scenario()
+calm = settings(deadline=None, max_examples=60)
+
+
+def make_suite(**changes: object) -> Suite:
+    known: dict[str, object] = {
+        "name": "nightly",
+        "lab": Lab.REFERENCE,
+        "builds": (make_build("1.0.0"), make_build("1.1.0")),
+        "images": (make_image(),),
+        "products": (make_product(), make_product("clamav", "2026-11-04", "2026-11-05")),
+        "scenarios": (FRESH, UPDATED),
+    }
+    return Suite.model_validate({**known, **changes})
+
+
+def ids(plan: Plan) -> list[str]:
+    return [cell.id for cell in plan.cells]
+
+
+# --- expand ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_meets_the_scenario_that_uses_all_of_it() -> None:
+    assert ids(expand(make_suite())) == [
+        "1.0.0/reference/clamav-standard/2026-11-04/fresh-install",
+        "1.1.0/reference/clamav-standard/2026-11-04/fresh-install",
+        "1.0.0/reference/clamav-standard/2026-11-04+2026-11-05/released-then-updated",
+        "1.1.0/reference/clamav-standard/2026-11-04+2026-11-05/released-then-updated",
+    ]
+
+
+def test_a_control_meets_every_scenario() -> None:
+    plan = expand(make_suite(products=(NO_PRODUCT,), builds=(make_build(),)))
+    assert ids(plan) == [
+        "1.0.0/reference/none-standard/none/fresh-install",
+        "1.0.0/reference/none-standard/none/released-then-updated",
+    ]
+
+
+@pytest.mark.parametrize("axis", ["builds", "images", "products", "scenarios"])
+def test_an_empty_axis_gives_no_cells(axis: str) -> None:
+    plan = expand(make_suite(**{axis: ()}))
+    assert plan.cells == ()
+    assert plan.controls() == ()
+
+
+def test_only_keeps_and_leave_out_marks() -> None:
+    suite = make_suite(
+        only=(CellFilter(scenario="fresh-install"),), leave_out=(LeftOut(build="1.1.*", reason="no such release"),)
+    )
+    assert [(cell.build.version, cell.unsupported) for cell in expand(suite).cells] == [
+        ("1.0.0", None),
+        ("1.1.0", "no such release"),
+    ]
+
+
+def test_a_left_out_cell_needs_no_control() -> None:
+    assert expand(make_suite(leave_out=(LeftOut(reason="all of it"),))).controls() == ()
+
+
+def test_a_cell_is_left_out_with_a_reason_only() -> None:
+    with pytest.raises(ValidationError):
+        LeftOut(reason="")
+
+
+builds = st.lists(st.sampled_from(["1.0.0", "1.1.0", "2.0.0"]).map(make_build), max_size=4)
+choices = st.lists(
+    st.one_of(
+        st.just(NO_PRODUCT),
+        st.lists(st.sampled_from(["s1", "s2", "s3"]), min_size=1, max_size=3).map(
+            lambda labels: make_product("clamav", *labels)
+        ),
+    ),
+    max_size=4,
+)
+scenarios = st.lists(st.sampled_from([FRESH, UPDATED]), max_size=3)
+filters = st.lists(
+    st.builds(CellFilter, build=st.sampled_from(["*", "1.*"]), scenario=st.sampled_from(["*", "fresh-install"])),
+    max_size=2,
+)
+
+
+@calm
+@given(builds, choices, scenarios, filters)
+def test_expand_is_deterministic_without_duplicates_and_pairs_schedules_with_scenarios(
+    some_builds: list[Build], products: list[ProductChoice], some: list[Scenario], only: list[CellFilter]
+) -> None:
+    suite = make_suite(builds=tuple(some_builds), products=tuple(products), scenarios=tuple(some), only=tuple(only))
+    plan = expand(suite)
+    assert plan == expand(suite)
+    assert len(set(ids(plan))) == len(plan.cells)
+    for cell in plan.cells:
+        assert cell.is_control or len(cell.product.schedule) == cell.scenario.vendor_updates + 1
+        assert cell.build in some_builds
+        assert cell.scenario in some
+        assert not only or any(wanted.matches(cell) for wanted in only)
+
+
+@calm
+@given(builds, choices, scenarios)
+def test_the_order_of_the_axes_changes_the_order_of_the_cells_and_nothing_else(
+    some_builds: list[Build], products: list[ProductChoice], some: list[Scenario]
+) -> None:
+    forward = expand(make_suite(builds=tuple(some_builds), products=tuple(products), scenarios=tuple(some)))
+    backward = expand(
+        make_suite(builds=tuple(some_builds[::-1]), products=tuple(products[::-1]), scenarios=tuple(some[::-1]))
+    )
+    assert {cell.execution_key() for cell in forward.cells} == {cell.execution_key() for cell in backward.cells}
+    assert sorted(ids(forward)) == sorted(ids(backward))
+
+
+@calm
+@given(builds, choices, scenarios)
+def test_only_never_adds_a_cell(some_builds: list[Build], products: list[ProductChoice], some: list[Scenario]) -> None:
+    axes: dict[str, object] = {"builds": tuple(some_builds), "products": tuple(products), "scenarios": tuple(some)}
+    everything = set(ids(expand(make_suite(**axes))))
+    assert set(ids(expand(make_suite(**axes, only=(CellFilter(build="1.0.0"),))))) <= everything
+
+
+# --- controls --------------------------------------------------------------------------------------------------------
+
+
+def test_cells_that_differ_in_their_product_alone_share_a_control() -> None:
+    suite = make_suite(
+        products=(make_product(), make_product("clamav", "2026-11-05"), make_product("fapolicyd", "baseline"))
+    )
+    plan = expand(suite)
+    assert len(plan.cells) == 6
+    assert [(cell.build.version, cell.product.name) for cell in plan.controls()] == [("1.0.0", NONE), ("1.1.0", NONE)]
+
+
+@calm
+@given(builds, choices, scenarios)
+def test_every_cell_that_runs_has_exactly_one_control_in_the_plan(
+    some_builds: list[Build], products: list[ProductChoice], some: list[Scenario]
+) -> None:
+    plan = expand(make_suite(builds=tuple(some_builds), products=tuple(products), scenarios=tuple(some)))
+    keys = [control.execution_key() for control in plan.controls()]
+    assert len(set(keys)) == len(keys)
+    assert {cell.control().execution_key() for cell in plan.cells} == set(keys)
+
+
+def test_a_control_is_its_own_control_and_is_never_left_out() -> None:
+    control = make_cell(unsupported="for a reason").control()
+    assert control.control() == control
+    assert control.unsupported is None
+
+
+# --- schedules and keys ----------------------------------------------------------------------------------------------
+
+
+def test_the_expected_signature_changes_at_the_vendors_update_and_not_before() -> None:
+    cell = make_cell(product=make_product("clamav", "old", "new"), scenario=UPDATED)
+    at = [step.kind for step in UPDATED.steps].index("vendor_update")
+    assert cell.scheduled(0, after=False).label == "old"
+    assert cell.scheduled(at, after=False).label == "old"
+    assert cell.scheduled(at, after=True).label == "new"
+    assert cell.scheduled(len(UPDATED.steps) - 1, after=True).label == "new"
+
+
+def test_a_key_covers_what_the_guest_could_see() -> None:
+    base = make_cell()
+    different = [
+        make_cell(build=make_build("1.1.0")),
+        make_cell(image=make_image(content="sha256:other-content")),
+        make_cell(product=make_product("clamav", "2026-11-05")),
+        make_cell(product=make_product(profile="strict")),
+        make_cell(scenario=make_scenario("other")),
+        make_cell(scenario=FRESH.model_copy(update={"service_digests": {"trading/a.py": "1"}})),
+    ]
+    keys = [cell.execution_key() for cell in (base, *different)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_key_does_not_cover_where_things_lie_on_the_host_and_how_they_were_made() -> None:
+    same = [
+        make_cell(build=make_build(host_path="/elsewhere/setup.exe")),
+        make_cell(image=make_image(recipe="another recipe")),
+        make_cell(image=make_image(reference="another:tag")),
+        make_cell(unsupported="for a reason"),
+    ]
+    assert {cell.execution_key() for cell in same} == {make_cell().execution_key()}
+
+
+def test_an_id_can_be_given_to_pytests_filter() -> None:
+    for cell in expand(make_suite()).cells:
+        assert "@" not in cell.id
+        assert len(cell.id.split("/")) == 5
+
+
+@pytest.mark.parametrize("order", list(permutations(["build", "product", "scenario"])))
+def test_a_filter_matches_when_every_key_does(order: tuple[str, ...]) -> None:
+    fitting = {"build": "1.0.*", "product": "clam??", "scenario": "fresh-*"}
+    assert CellFilter.model_validate({key: fitting[key] for key in order}).matches(make_cell())
+    for key in order:
+        assert not CellFilter.model_validate({**fitting, key: "other"}).matches(make_cell())
+
+
+def test_a_filter_names_a_schedule_by_its_joined_labels() -> None:
+    cell = make_cell(product=make_product("clamav", "a", "b"), scenario=UPDATED)
+    assert CellFilter(signature="a+b").matches(cell)
+    assert not CellFilter(signature="b").matches(cell)

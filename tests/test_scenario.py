@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from harness.image import Folder
+from harness.scenario import INSPECT, STEP_KINDS, Deliver, Dwell, LogLine, Scenario, Service, Step
+from tests.builders import make_scenario, make_update_scenario
+
+
+def test_the_step_kinds_are_the_documented_ones_and_none_is_called_inspect() -> None:
+    assert STEP_KINDS == (
+        "deliver", "install", "verify_files", "launch", "self_update", "connect", "dwell", "vendor_update", "run",
+    )  # fmt: skip
+    assert INSPECT not in STEP_KINDS
+
+
+@pytest.mark.parametrize(
+    "step", [{}, {"deliver": {}, "install": {}}, {"deliver": None}, {"scan": {}}, {"deliver": {"too": "downloads"}}]
+)
+def test_a_step_has_exactly_one_known_kind_with_known_settings(step: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Step.model_validate(step)
+
+
+def test_a_step_knows_its_kind_and_its_settings() -> None:
+    step = Step.model_validate({"deliver": {"to": "temp"}})
+    assert step.kind == "deliver"
+    assert step.action == Deliver(to=Folder.TEMP)
+
+
+@pytest.mark.parametrize("kind", STEP_KINDS)
+def test_every_kind_of_step_has_a_deadline(kind: str) -> None:
+    needed: dict[str, dict[str, object]] = {
+        "launch": {"program": "a.exe", "window": "a"},
+        "dwell": {"seconds": 1},
+        "run": {"command": ["true"]},
+    }
+    action = Step.model_validate({kind: needed.get(kind, {})}).action
+    assert action.timeout_s > 0
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, 3601, float("inf"), float("nan")])
+def test_a_deadline_is_a_positive_number_of_at_most_an_hour(timeout_s: float) -> None:
+    with pytest.raises(ValidationError):
+        Deliver(timeout_s=timeout_s)
+
+
+def test_a_dwell_outlasts_its_own_seconds_by_default() -> None:
+    assert Dwell(seconds=3600).timeout_s >= 3600
+
+
+def test_a_log_line_that_is_no_regular_expression_is_refused() -> None:
+    with pytest.raises(ValidationError, match="is no regular expression"):
+        LogLine(file="a.log", matches="connected (")
+
+
+@pytest.mark.parametrize("name", ["", "Fresh", "a b", "a/b", "-a", "a" * 65])
+def test_a_scenarios_name_fits_into_a_cells_id(name: str) -> None:
+    with pytest.raises(ValidationError):
+        make_scenario(name)
+
+
+def test_a_scenario_has_at_least_one_step() -> None:
+    with pytest.raises(ValidationError):
+        Scenario(name="empty", steps=())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "Trading"}, {"command": ()}, {"ready": {"tcp": 0}}, {"patch_folder": "../x"}]
+)
+def test_a_service_that_could_not_run_is_refused(changes: dict[str, object]) -> None:
+    known: dict[str, object] = {"name": "trading", "command": ("python3", "a.py"), "ready": {"tcp": 7001}}
+    assert Service.model_validate(known).name == "trading"
+    with pytest.raises(ValidationError):
+        Service.model_validate({**known, **changes})
+
+
+def test_vendor_updates_are_counted() -> None:
+    assert make_scenario().vendor_updates == 0
+    assert make_update_scenario().vendor_updates == 1

@@ -1,0 +1,361 @@
+/* winview: what a test harness needs to see and press on a Windows desktop, from within the session.
+ *
+ *   winview list [FILE]                                all visible top-level windows as one JSON array
+ *   winview click --window SUBSTRING --button TEXT     press a button, without waiting for what it does
+ *   winview close --window SUBSTRING                   ask a window to close (WM_CLOSE)
+ *   winview resident                                   a hidden window and a message loop, for ever
+ *
+ * Exit codes: 0 done, 1 output could not be written, 2 bad command line, 3 no such window, 4 no such button,
+ * 5 the button is disabled, 6 the window does not answer. Output is UTF-8 JSON on stdout.
+ *
+ * It must never hang, whatever the observed program does: every message that waits for an answer has a limit,
+ * and a window that is hung is not asked again. It opens no file of the observed program.
+ */
+#include <windows.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <wchar.h>
+
+#define ANSWER_MS 200
+#define MAX_WINDOWS 64
+#define MAX_CHILDREN 128
+#define MAX_TEXT 1024 /* UTF-16 units of one title or text */
+
+enum { DONE, WRITE_FAILED, BAD_USAGE, NO_WINDOW, NO_BUTTON, BUTTON_DISABLED, WINDOW_HUNG };
+
+/* ---- JSON text in memory ---- */
+
+typedef struct {
+    char *data;
+    size_t size, room;
+} Text;
+
+static void append(Text *text, const char *bytes, size_t size)
+{
+    if (text->size + size > text->room) {
+        text->room = (text->size + size) * 2 + 4096;
+        text->data = realloc(text->data, text->room);
+        if (text->data == NULL)
+            ExitProcess(WRITE_FAILED);
+    }
+    for (size_t i = 0; i < size; i++)
+        text->data[text->size++] = bytes[i];
+}
+
+static void append_format(Text *text, const char *format, ...)
+{
+    char piece[256];
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(piece, sizeof piece, format, arguments);
+    va_end(arguments);
+    if (size > 0)
+        append(text, piece, (size_t)size < sizeof piece ? (size_t)size : sizeof piece - 1);
+}
+
+/* A JSON string from UTF-16; a surrogate without its partner becomes U+FFFD, so that the output is always UTF-8. */
+static void append_string(Text *text, const wchar_t *value)
+{
+    append(text, "\"", 1);
+    for (; *value; value++) {
+        unsigned unit = *value;
+        char bytes[4];
+        if (unit == '"' || unit == '\\') {
+            append_format(text, "\\%c", unit);
+        } else if (unit < 0x20 || unit == 0x7f) {
+            append_format(text, "\\u%04x", unit);
+        } else if (unit >= 0xd800 && unit < 0xdc00 && value[1] >= 0xdc00 && value[1] < 0xe000) {
+            append(text, bytes, (size_t)WideCharToMultiByte(CP_UTF8, 0, value, 2, bytes, 4, NULL, NULL));
+            value++;
+        } else {
+            wchar_t one = unit >= 0xd800 && unit < 0xe000 ? 0xfffd : (wchar_t)unit;
+            append(text, bytes, (size_t)WideCharToMultiByte(CP_UTF8, 0, &one, 1, bytes, 4, NULL, NULL));
+        }
+    }
+    append(text, "\"", 1);
+}
+
+static const char *json_bool(BOOL value)
+{
+    return value ? "true" : "false";
+}
+
+/* stdout is written as bytes: the C runtime would change line ends and, on a console, the code page. */
+static int print(const Text *text, const wchar_t *path)
+{
+    DWORD written = 0;
+    HANDLE out = GetStdHandle(STD_OUTPUT_HANDLE);
+    if (path != NULL)
+        out = CreateFileW(path, GENERIC_WRITE, FILE_SHARE_READ, NULL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    BOOL ok = out != INVALID_HANDLE_VALUE && WriteFile(out, text->data, (DWORD)text->size, &written, NULL);
+    if (path != NULL && out != INVALID_HANDLE_VALUE)
+        CloseHandle(out);
+    return ok && written == text->size ? DONE : WRITE_FAILED;
+}
+
+/* ---- looking ---- */
+
+static BOOL is_hung(HWND window)
+{
+    DWORD_PTR answer;
+    return IsHungAppWindow(window) ||
+           (!SendMessageTimeoutW(window, WM_NULL, 0, 0, SMTO_ABORTIFHUNG | SMTO_BLOCK, ANSWER_MS, &answer) &&
+            IsWindow(window));
+}
+
+/* The text of a window of another process. FALSE: it did not answer in time. */
+static BOOL read_text(HWND window, wchar_t text[MAX_TEXT], BOOL *cut)
+{
+    DWORD_PTR length = 0, copied = 0;
+    text[0] = L'\0';
+    if (!SendMessageTimeoutW(window, WM_GETTEXTLENGTH, 0, 0, SMTO_ABORTIFHUNG, ANSWER_MS, &length))
+        return FALSE;
+    if (!SendMessageTimeoutW(window, WM_GETTEXT, MAX_TEXT, (LPARAM)text, SMTO_ABORTIFHUNG, ANSWER_MS, &copied))
+        return FALSE;
+    text[copied < MAX_TEXT ? copied : MAX_TEXT - 1] = L'\0';
+    /* The length is an upper bound; only a text that fills our room was really cut. */
+    if (length >= MAX_TEXT && copied >= MAX_TEXT - 2)
+        *cut = TRUE;
+    return TRUE;
+}
+
+static void image_path(DWORD pid, wchar_t path[MAX_TEXT])
+{
+    DWORD size = MAX_TEXT;
+    HANDLE process = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, pid);
+    if (process == NULL || !QueryFullProcessImageNameW(process, 0, path, &size))
+        path[0] = L'\0';
+    if (process != NULL)
+        CloseHandle(process);
+}
+
+typedef struct {
+    Text *out;
+    int count;
+    BOOL hung, truncated;
+} Children;
+
+static BOOL CALLBACK list_child(HWND child, LPARAM parameter)
+{
+    Children *children = (Children *)parameter;
+    wchar_t class_name[128] = L"", text[MAX_TEXT] = L"";
+    if (children->count == MAX_CHILDREN) {
+        children->truncated = TRUE;
+        return FALSE;
+    }
+    GetClassNameW(child, class_name, 128);
+    /* One child without an answer: the rest would cost a time limit each. */
+    BOOL read = !children->hung && read_text(child, text, &children->truncated);
+    if (!read && IsWindow(child))
+        children->hung = TRUE;
+    append_format(children->out, "%s{\"class\": ", children->count++ ? ", " : "");
+    append_string(children->out, class_name);
+    append_format(children->out, ", \"text\": ");
+    if (read)
+        append_string(children->out, text);
+    else
+        append_format(children->out, "null");
+    append_format(children->out, ", \"id\": %d, \"enabled\": %s, \"visible\": %s}", GetDlgCtrlID(child),
+                  json_bool(IsWindowEnabled(child)), json_bool(IsWindowVisible(child)));
+    return TRUE;
+}
+
+typedef struct {
+    HWND handles[MAX_WINDOWS];
+    int count, omitted;
+} Windows;
+
+static BOOL CALLBACK gather(HWND window, LPARAM parameter)
+{
+    Windows *windows = (Windows *)parameter;
+    if (!IsWindowVisible(window))
+        return TRUE;
+    if (windows->count < MAX_WINDOWS)
+        windows->handles[windows->count++] = window;
+    else
+        windows->omitted++;
+    return TRUE;
+}
+
+static void list_window(Text *out, HWND window, int omitted)
+{
+    wchar_t class_name[128] = L"", title[MAX_TEXT] = L"", path[MAX_TEXT] = L"";
+    DWORD pid = 0;
+    RECT area = {0};
+    Children children = {out, 0, is_hung(window), FALSE};
+
+    GetWindowThreadProcessId(window, &pid);
+    GetWindowRect(window, &area);
+    GetClassNameW(window, class_name, 128);
+    image_path(pid, path);
+    /* For a window of another process this reads what the system keeps, without asking the program. */
+    if (GetWindowTextW(window, title, MAX_TEXT) >= MAX_TEXT - 1)
+        children.truncated = TRUE;
+    append_format(out, "{\"hwnd\": %llu, \"pid\": %lu, \"image\": ", (unsigned long long)(ULONG_PTR)window, pid);
+    append_string(out, path);
+    append_format(out, ", \"class\": ");
+    append_string(out, class_name);
+    append_format(out, ", \"title\": ");
+    append_string(out, title);
+    append_format(out, ", \"rect\": [%ld, %ld, %ld, %ld], \"enabled\": %s, \"owner\": %llu, \"children\": [", area.left,
+                  area.top, area.right, area.bottom, json_bool(IsWindowEnabled(window)),
+                  (unsigned long long)(ULONG_PTR)GetWindow(window, GW_OWNER));
+    EnumChildWindows(window, list_child, (LPARAM)&children);
+    append_format(out, "], \"hung\": %s, \"truncated\": %s", json_bool(children.hung),
+                  json_bool(children.truncated || omitted > 0));
+    if (omitted > 0)
+        append_format(out, ", \"windows_omitted\": %d", omitted);
+    append_format(out, "}");
+}
+
+static int list(const wchar_t *path)
+{
+    Text out = {0};
+    Windows windows = {.count = 0};
+    EnumWindows(gather, (LPARAM)&windows);
+    append_format(&out, "[");
+    for (int i = 0; i < windows.count; i++) {
+        append_format(&out, i ? ",\n " : "");
+        list_window(&out, windows.handles[i], i == windows.count - 1 ? windows.omitted : 0);
+    }
+    append_format(&out, "]\n");
+    return print(&out, path);
+}
+
+/* ---- acting ---- */
+
+typedef struct {
+    const wchar_t *title, *button;
+    HWND window, found;
+    BOOL hung; /* a button did not tell its label in time: "no such button" would be a guess */
+    wchar_t found_title[MAX_TEXT];
+} Search;
+
+/* "&" marks an accelerator and "&&" is an ampersand. */
+static BOOL same_label(const wchar_t *label, const wchar_t *wanted)
+{
+    for (; *label; label++) {
+        if (*label == L'&' && *++label == L'\0')
+            break;
+        if (*label != *wanted++)
+            return FALSE;
+    }
+    return *wanted == L'\0';
+}
+
+static BOOL CALLBACK match_button(HWND child, LPARAM parameter)
+{
+    Search *search = (Search *)parameter;
+    wchar_t class_name[128], text[MAX_TEXT];
+    BOOL cut = FALSE;
+    if (!GetClassNameW(child, class_name, 128) || _wcsicmp(class_name, L"Button") != 0 || !IsWindowVisible(child))
+        return TRUE;
+    if (!read_text(child, text, &cut)) {
+        search->hung = IsWindow(child);
+        return !search->hung;
+    }
+    if (!same_label(text, search->button))
+        return TRUE;
+    search->found = child;
+    return FALSE;
+}
+
+/* Several windows may match (a program and its dialog): the first from the top that has the button is taken. */
+static BOOL CALLBACK match_window(HWND window, LPARAM parameter)
+{
+    Search *search = (Search *)parameter;
+    wchar_t title[MAX_TEXT] = L"";
+    if (!IsWindowVisible(window))
+        return TRUE;
+    GetWindowTextW(window, title, MAX_TEXT);
+    if (wcsstr(title, search->title) == NULL)
+        return TRUE;
+    if (search->window == NULL || search->button != NULL)
+        wcscpy(search->found_title, title);
+    search->window = window;
+    if (search->button == NULL)
+        return FALSE;
+    EnumChildWindows(window, match_button, parameter);
+    return search->found == NULL && !search->hung;
+}
+
+static int report(const char *result, const Search *search, int exit_code)
+{
+    Text out = {0};
+    append_format(&out, "{\"result\": \"%s\", \"window\": ", result);
+    if (search->window != NULL) {
+        append_string(&out, search->found_title);
+        append_format(&out, ", \"hwnd\": %llu}\n", (unsigned long long)(ULONG_PTR)search->window);
+    } else {
+        append_format(&out, "null, \"hwnd\": null}\n");
+    }
+    int written = print(&out, NULL);
+    return written == DONE ? exit_code : written;
+}
+
+static int click(const wchar_t *title, const wchar_t *button)
+{
+    Search search = {.title = title, .button = button};
+    EnumWindows(match_window, (LPARAM)&search);
+    if (search.window == NULL)
+        return report("no_such_window", &search, NO_WINDOW);
+    if (search.hung)
+        return report("window_hung", &search, WINDOW_HUNG);
+    if (search.found == NULL)
+        return report("no_such_button", &search, NO_BUTTON);
+    /* A modal dialog disables its owner: its buttons look enabled and would still react to a message. */
+    if (!IsWindowEnabled(search.found) || !IsWindowEnabled(search.window))
+        return report("button_disabled", &search, BUTTON_DISABLED);
+    /* Posted, not sent: what the button starts (a modal dialog, a long job) must not keep us. */
+    PostMessageW(search.found, BM_CLICK, 0, 0);
+    return report("clicked", &search, DONE);
+}
+
+static int close_window(const wchar_t *title)
+{
+    Search search = {.title = title};
+    EnumWindows(match_window, (LPARAM)&search);
+    if (search.window == NULL)
+        return report("no_such_window", &search, NO_WINDOW);
+    PostMessageW(search.window, WM_CLOSE, 0, 0);
+    return report("closing", &search, DONE);
+}
+
+static int resident(void)
+{
+    MSG message;
+    CreateWindowExW(0, L"STATIC", L"winview resident", 0, 0, 0, 0, 0, NULL, NULL, GetModuleHandleW(NULL), NULL);
+    while (GetMessageW(&message, NULL, 0, 0) > 0)
+        DispatchMessageW(&message);
+    return DONE;
+}
+
+/* ---- command line ---- */
+
+static const wchar_t *option(int count, wchar_t **arguments, const wchar_t *name)
+{
+    for (int i = 2; i + 1 < count; i += 2)
+        if (wcscmp(arguments[i], name) == 0 && arguments[i + 1][0] != L'\0')
+            return arguments[i + 1];
+    return NULL;
+}
+
+int wmain(int count, wchar_t **arguments)
+{
+    const wchar_t *command = count > 1 ? arguments[1] : L"";
+    const wchar_t *window = option(count, arguments, L"--window"), *button = option(count, arguments, L"--button");
+
+    if (wcscmp(command, L"list") == 0 && count <= 3)
+        return list(count == 3 ? arguments[2] : NULL);
+    if (wcscmp(command, L"click") == 0 && count == 6 && window && button)
+        return click(window, button);
+    if (wcscmp(command, L"close") == 0 && count == 4 && window)
+        return close_window(window);
+    if (wcscmp(command, L"resident") == 0 && count == 2)
+        return resident();
+    fputs("usage: winview list [FILE] | click --window SUBSTRING --button TEXT | close --window SUBSTRING | resident\n",
+          stderr);
+    return BAD_USAGE;
+}
