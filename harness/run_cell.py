@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from harness import look
@@ -55,7 +55,12 @@ class Rig:
 
 
 def run_cell(
-    meta: AttemptMeta, rig: Rig, *, run_id: str, on_stage: Callable[[str], None] = lambda _stage: None
+    meta: AttemptMeta,
+    rig: Rig,
+    *,
+    run_id: str,
+    on_stage: Callable[[str], None] = lambda _stage: None,
+    recorder: Recorder | None = None,
 ) -> Attempt:
     """Make one attempt of a cell on a guest of its own.
 
@@ -64,21 +69,23 @@ def run_cell(
         rig: Where guests come from.
         run_id: Marks the guest for ``sweep``.
         on_stage: Told the name of each stage as it begins; for progress.
+        recorder: Collects the attempt. A caller that gives one keeps what was seen, even when this raises.
 
     Returns:
         The attempt, complete (its last event says so) or not (its trouble is recorded).
     """
     cell = meta.cell
-    recorder = Recorder(meta)
+    recorder = recorder or Recorder(meta)
     record = recorder.record
     record(Kind.BEGIN, data={"role": meta.role.value, "alone": meta.alone})
     deadline = Deadline.after(OVERHEAD_S + sum(step.action.timeout_s for step in cell.scenario.steps))
-    lease: Lease | None = None
     try:
         with ExitStack() as stack:
             on_stage("lease")
             name = f"{run_id}-{meta.nonce}"
             lease = stack.enter_context(rig.provider.lease(cell.image, run_id=run_id, name=name, deadline=deadline))
+            # Inside the lease: once that is over, every guest looks lost.
+            stack.enter_context(_trouble_recorded(recorder, lease))
             transport = rig.connect(lease.endpoint)
             stack.callback(transport.close)
             guest = rig.system(cell, transport)
@@ -116,8 +123,19 @@ def run_cell(
     except InputError:
         raise
     except (HarnessError, look.LookError) as error:
-        _record_trouble(recorder, error, lease)
+        _record_trouble(recorder, error, None)
     return recorder.attempt()
+
+
+@contextmanager
+def _trouble_recorded(recorder: Recorder, lease: Lease) -> Iterator[None]:
+    """Turn trouble inside into an event, while the guest can still be asked whether it died of it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (HarnessError, look.LookError) as error:
+        _record_trouble(recorder, error, lease)
 
 
 def _run_steps(

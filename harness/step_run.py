@@ -14,6 +14,7 @@ from harness import look
 from harness.attempt import Kind
 from harness.build import fold
 from harness.deadline import Deadline
+from harness.errors import GuestCommandTimeout
 from harness.image import Folder
 from harness.plan import Cell
 from harness.products.api import Product, Record
@@ -132,7 +133,11 @@ class StepRunner:
     def _deliver(self, action: Deliver, within: Deadline) -> StepEnd:
         name = self._cell.build.installer.file_name
         self._delivered_to = f"{self._cell.image.folders[action.to]}\\{name}"
-        result = self._guest.deliver(self._installer, self._delivered_to, deadline=within)
+        try:
+            result = self._guest.deliver(self._installer, self._delivered_to, deadline=within)
+        except GuestCommandTimeout:
+            detail = f"Writing {self._delivered_to} did not end within {action.timeout_s:g} s."
+            return StepEnd(expectation="delivered", timed_out=True, detail=detail)
         if not result.ok:
             return StepEnd(
                 expectation="delivered",
@@ -202,8 +207,9 @@ class StepRunner:
         return self._until(watch, within)
 
     def _click(self, click: Click, within: Deadline) -> bool:
+        # A try that begins just before the step's end may still end: it is the step that failed then, not the lab.
         return any(
-            self._guest.click(window=click.window, button=click.button, deadline=within)
+            self._guest.click(window=click.window, button=click.button, deadline=_patience(within))
             for _ in within.poll(LOOK_EVERY_S)
             if not within.expired
         )
@@ -212,7 +218,7 @@ class StepRunner:
         """Look until all that must be is there, or something that must not be is, or time is over."""
         missing: tuple[str, str] = ("window", "nothing was looked at")
         for _ in within.poll(LOOK_EVERY_S):
-            patience = Deadline.after(max(within.remaining_s, 10.0))
+            patience = _patience(within)
             raw = self._look(patience, tcp=watch.tcp_port is not None)
             bad = self._alarm(raw, watch, patience)
             if bad is not None:
@@ -245,7 +251,11 @@ class StepRunner:
 
     def _command(self, action: Run, within: Deadline) -> StepEnd:
         user = self._cell.image.user if action.user == "desktop" else None
-        result = self._guest.admin.run(action.command, user=user, deadline=within)
+        try:
+            result = self._guest.admin.run(action.command, user=user, deadline=within)
+        except GuestCommandTimeout:
+            detail = f"'{action.command[0]}' did not end within {action.timeout_s:g} s."
+            return StepEnd(expectation="exit_code", timed_out=True, detail=detail)
         self._record(
             Kind.LOOK,
             "command",
@@ -300,7 +310,7 @@ class StepRunner:
         return self._guest.observe({"windows": True, **({"tcp": True} if tcp else {})}, deadline=patience)
 
     def _any_dialog(self, within: Deadline) -> str | None:
-        raw = self._look(Deadline.after(max(within.remaining_s, 10.0)), tcp=False)
+        raw = self._look(_patience(within), tcp=False)
         self._record(Kind.LOOK, "windows", blob=raw)
         return _dialog(look.windows(raw))
 
@@ -316,6 +326,11 @@ class StepRunner:
     def _job(self, answer: bytes, name: str) -> look.Job:
         self._record(Kind.LOOK, "job", data={"job": name}, blob=answer)
         return look.job(answer)
+
+
+def _patience(within: Deadline) -> Deadline:
+    """Give a look that begins near a step's end time to finish: a late answer fails the step, none fails the lab."""
+    return Deadline.after(max(within.remaining_s, 10.0))
 
 
 def _dialog(shown: tuple[look.Window, ...]) -> str | None:

@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.attempt import Event, Kind
-from harness.evidence import visible
 from harness.facts import ExclusionSeen
 from harness.image import Lab
+from harness.inert_text import visible
 from harness.matrix import (
     NOT_FINISHED,
     Assurance,
@@ -92,12 +93,13 @@ def test_the_schema_accepts_real_output(report: Callable[[], Report]) -> None:
 def test_the_schema_refuses_an_empty_string_an_unknown_field_and_local_time() -> None:
     check = jsonschema.Draft202012Validator(matrix_schema())
     good = json.loads(sample_report().matrix.to_json())
-    for spoil in (
+    spoils: tuple[Callable[[dict[str, Any]], object], ...] = (
         lambda v: v["cells"][0].update(stage=""),
         lambda v: v["cells"][0].update(surprise=1),
         lambda v: v["run"].update(started_at="2026-11-24T15:00:00+09:00"),
         lambda v: v["cells"][0].pop("reason"),
-    ):
+    )
+    for spoil in spoils:
         value = json.loads(json.dumps(good))
         spoil(value)
         assert not check.is_valid(value)

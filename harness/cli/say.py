@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from harness.errors import HarnessError
-from harness.evidence import visible
+from harness.inert_text import visible
 
 
 def line(text: str = "") -> None:

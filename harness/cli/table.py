@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.evidence import visible
+from harness.inert_text import visible
 from harness.matrix import Matrix, MatrixCell
 from harness.renderers.grid import GROUPS, SYMBOLS, Group, sections
 

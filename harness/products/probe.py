@@ -27,6 +27,9 @@ RECORD_PATIENCE_S = 3.0
 #: A canary in a fresh folder may be opened within milliseconds of the folder's making, before the scanner watches it.
 CANARY_PATIENCE_S = 3.0
 
+#: How long one planting may take, also when it begins at the end of a wait.
+PLANT_PATIENCE_S = 10.0
+
 Item = dict[str, object]
 
 
@@ -94,7 +97,8 @@ class Prober:
         raw = b""
         denied: list[str] = []
         for _ in deadline.poll(0.1):
-            raw, placed, labels = self._plant_markers(deadline)
+            # The last try begins at the deadline and may still end: it is the product that was not proven then.
+            raw, placed, labels = self._plant_markers(Deadline.after(max(deadline.remaining_s, PLANT_PATIENCE_S)))
             reactions = look.planted(raw, len(placed))
             denied = [label for label, r in zip(labels, reactions, strict=True) if is_denied(r)]
             if denied == [signature.label]:

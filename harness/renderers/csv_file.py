@@ -11,7 +11,7 @@ import csv
 import io
 from datetime import datetime
 
-from harness.evidence import visible
+from harness.inert_text import visible
 from harness.matrix import MatrixCell
 from harness.renderers.api import Report
 

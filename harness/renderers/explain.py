@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from harness.evidence import AttemptEvidence, CellEvidence, StepLine, visible
+from harness.evidence import AttemptEvidence, CellEvidence, StepLine
 from harness.facts import Owner, StepStatus
+from harness.inert_text import visible
 from harness.matrix import MatrixCell, MatrixDetection, Protection
 from harness.renderers.grid import SYMBOLS, column_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from harness.evidence import visible
 from harness.image import Lab
+from harness.inert_text import visible
 from harness.matrix import Matrix, MatrixCell
 from harness.renderers.api import Report
 from harness.renderers.grid import GROUPS, SYMBOLS, Group, Section, column_of, sections

@@ -25,7 +25,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import JsonValue
 
-from harness.evidence import AttemptEvidence, CellEvidence, visible
+from harness.evidence import AttemptEvidence, CellEvidence
+from harness.inert_text import visible
 from harness.matrix import Matrix, MatrixCell, MatrixRun
 from harness.renderers.api import Report
 from harness.renderers.grid import GROUPS, Cause, Column, Group, Section, causes, column_of, sections
@@ -303,13 +304,14 @@ class _Data:
     def _shown(self, evidence: CellEvidence) -> JsonValue:
         changes = evidence.file_changes
         decider, control = evidence.decider, evidence.control
-        return {
+        shown: dict[str, JsonValue] = {
             "attempts": [self._attempt(a) for a in evidence.attempts],
             "controls": [self._attempt(a) for a in evidence.controls],
             "decider": None if decider is None else self._attempt(decider),
             "control": None if control is None else self._attempt(control),
             "files": None if changes is None else [_compact(c.model_dump(mode="json")) for c in changes],
         }
+        return {key: value for key, value in shown.items() if value is not None}
 
     def _attempt(self, attempt: AttemptEvidence) -> int:
         if attempt.id in self.attempts:

@@ -22,6 +22,9 @@ WINE = "/usr/lib/wine/wine64"
 #: Exit codes of winview (guest_tools/winview.c) that are answers and no trouble.
 _CLICKED, _NO_WINDOW, _NO_BUTTON = 0, 3, 4
 
+#: A script that waits until the deadline begins some time after us, and answers some time after it.
+SCRIPT_GRACE_S = 5.0
+
 
 class WineSystem:
     """A reference guest behind any transport."""
@@ -54,12 +57,12 @@ class WineSystem:
     def start(self, job: str, argv: Sequence[str], *, deadline: Deadline) -> bytes:
         """Start a program in the session; see ``Desktop.start``."""
         request = {"action": "start", "id": job, "argv": list(argv), "limit_s": deadline.remaining_s}
-        return self._script("desktop.py", request, deadline=deadline)
+        return self._script("desktop.py", request, deadline=_outlasting(deadline))
 
     def job(self, job: str, *, deadline: Deadline, wait_s: float = 0.0) -> bytes:
         """Tell how a started program is; see ``Desktop.job``."""
         request = {"action": "wait", "id": job, "limit_s": min(wait_s, deadline.remaining_s), "tree": wait_s > 0}
-        return self._script("desktop.py", request, deadline=deadline)
+        return self._script("desktop.py", request, deadline=_outlasting(deadline))
 
     def click(self, *, window: str, button: str, deadline: Deadline) -> bool:
         """Press a button through winview; see ``Desktop.click``."""
@@ -118,3 +121,8 @@ class WineSystem:
             msg = f"The script '{name}' failed in the guest."
             raise GuestUnreachable(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
         return result.stdout
+
+
+def _outlasting(deadline: Deadline) -> Deadline:
+    """Give a script that itself stops waiting at the deadline the time to say so."""
+    return Deadline(deadline.at_s + SCRIPT_GRACE_S)

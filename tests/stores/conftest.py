@@ -9,6 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from harness.stores.sqlite import SqliteStore
+
+
+@pytest.fixture(scope="session")
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a new store's folder to copy; to copy it is quicker than to migrate another one."""
+    folder = tmp_path_factory.mktemp("stores") / "new"
+    SqliteStore(folder).close()
+    return folder
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:

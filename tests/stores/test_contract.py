@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +36,10 @@ from tests.builders import (
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "store")
+def store(request: pytest.FixtureRequest, tmp_path: Path, new_store: Path) -> Iterator[Store]:
+    made: Store = MemoryStore()
+    if request.param == "sqlite":
+        made = SqliteStore(shutil.copytree(new_store, tmp_path / "store"))
     yield made
     made.close()
 

@@ -21,9 +21,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from harness.attempt import Role, from_jsonl
+from harness.deadline import Deadline
 from harness.errors import DiskFull, InputError, StoreError
 from harness.stores import migrate, schema
 from harness.stores.api import RunState
+from harness.stores.database import keep_a_log
 from harness.stores.sqlite import DATABASE, SqliteStore
 from tests.builders import (
     NOON,
@@ -292,10 +294,14 @@ def test_opening_waits_for_whoever_reads_a_store_that_is_not_yet_in_write_ahead_
     reader.execute("SELECT count(*) FROM run").fetchone()
     with pytest.raises(StoreError, match="locked"):
         SqliteStore(tmp_path, busy_s=0.05)
+    impatient = sa.create_engine(f"sqlite:///{tmp_path / DATABASE}", connect_args={"timeout": 0})
     ending = threading.Timer(0.1, lambda: reader.execute("COMMIT"))
     ending.start()
-    SqliteStore(tmp_path, busy_s=10).close()
+    keep_a_log(impatient, Deadline.after(10))
     ending.join()
+    with impatient.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    impatient.dispose()
     reader.close()
 
 

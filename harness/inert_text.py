@@ -1,0 +1,30 @@
+"""Pure. Makes any text safe to look at: control characters and hidden marks are shown instead of obeyed."""
+
+from __future__ import annotations
+
+#: Marks that change the order or hide the presence of text (Unicode 15, bidi and zero-width controls).
+_HIDDEN = (0x00AD, 0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
+_VISIBLE = {
+    **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
+    **{
+        code: f"\N{MATHEMATICAL LEFT ANGLE BRACKET}U+{code:04X}\N{MATHEMATICAL RIGHT ANGLE BRACKET}" for code in _HIDDEN
+    },
+    **dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}"),
+}
+_VISIBLE_LINES = {code: shown for code, shown in _VISIBLE.items() if code not in {0x09, 0x0A}}
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Give text in which every control character can be seen and none acts.
+
+    Args:
+        text: Anything that a guest wrote.
+        lines: Keep line feeds and tabs, and read ``\r\n`` as one line feed.
+
+    Example:
+        >>> print(visible("\x1b[31mred"))
+        \x1b[31mred
+    """
+    if lines:
+        return text.replace("\r\n", "\n").translate(_VISIBLE_LINES)
+    return text.translate(_VISIBLE)
