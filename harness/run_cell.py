@@ -117,7 +117,7 @@ def run_cell(
             product.collect(deadline=deadline)
             lost = lease.lost()
             if lost is not None:
-                record(Kind.TROUBLE, lost, data={"retryable": True, "guest_crashed": True})
+                record(Kind.TROUBLE, lost.summary, data={"retryable": True, "guest_crashed": lost.crashed})
             else:
                 record(Kind.END)
     except InputError:
@@ -204,7 +204,7 @@ def _record_trouble(recorder: Recorder, error: Exception, lease: Lease | None) -
     detail = "".join(traceback.format_exception(error)) + (error.detail if isinstance(error, HarnessError) else "")
     recorder.record(
         Kind.TROUBLE,
-        f"{summary} ({lost})" if lost else summary,
-        data={"retryable": getattr(error, "retryable", True), "guest_crashed": lost is not None},
+        f"{summary} ({lost.summary})" if lost is not None else summary,
+        data={"retryable": getattr(error, "retryable", True), "guest_crashed": lost is not None and lost.crashed},
         blob=detail.encode(errors="replace"),
     )

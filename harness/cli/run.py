@@ -14,7 +14,7 @@ from types import FrameType
 
 from harness.cli import say
 from harness.cli.progress import progress
-from harness.errors import HarnessError, InputError, LabError
+from harness.errors import HarnessError, InputError
 from harness.load import LoadedSuite, load_suite
 from harness.outcome_exit import NOTHING_RAN, exit_code
 from harness.plan import Plan, expand
@@ -55,10 +55,9 @@ def run_suite(asked: Asked) -> int:
     if result.trouble is not None:
         raise result.trouble
     if result.state is not RunState.COMPLETE:
-        raise LabError(
-            f"The run {result.run_id} was stopped before its end.",
-            hint=f"Go on with: hts-compat run {asked.suite} --resume {result.run_id}",
-        )
+        where = "" if asked.out == Path("reports") else f" --out {asked.out}"
+        say.note(f"the run {result.run_id} was stopped before its end; what it lacks could not be told")
+        say.note(f"hint: Go on with: hts-compat run {asked.suite} --resume {result.run_id}{where}")
     with open_store(asked.out, asked.store) as store:
         cells = store.plan_of(result.run_id).cells
     return exit_code((result.judgements.get(cell.id) for cell in cells), strict=asked.strict)
@@ -94,6 +93,8 @@ def run_and_report(asked: Asked) -> tuple[RunResult | None, Path]:
                 plan, rig=rig, store=store, parsers=parser_of, options=options, listeners=[listener], stop=stop
             )
         folder = asked.out / (asked.folder or run_id)
+        if result.trouble is not None:
+            return result, folder
         report = report_for(store, store.find_run(run_id), parsers=parser_of)
         files = write_report(report, folder)
         _say_result(asked, result, plan, files["html"])

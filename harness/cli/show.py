@@ -86,7 +86,7 @@ def rejudge(run: str, *, out: Path, store: Path | None, as_json: bool) -> int:
             )
             before = (judgement.outcome, judgement.stage, judgement.rule, judgement.reason)
             if before != (now.outcome, now.stage, now.rule, now.reason):
-                opened.add_judgement(info.id, cell, now)
+                opened.add_judgement(info.id, cell, now.model_copy(update={"run_id": info.id}))
                 changes.append(
                     {
                         "cell": cell.id,

@@ -28,6 +28,18 @@ class Fitness:
     fix: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A guest that has ended before its lease.
+
+    ``crashed``: it ended by itself, which may be a product's or the build's doing. A guest that was killed from
+    outside, or an engine that does not answer, is our trouble and never evidence.
+    """
+
+    summary: str
+    crashed: bool
+
+
 class Lease(Protocol):
     """A guest that is ours until the context ends."""
 
@@ -36,8 +48,8 @@ class Lease(Protocol):
         """Say how the guest is reached."""
         ...
 
-    def lost(self) -> str | None:
-        """Say in one sentence that the guest has ended by itself; None while it runs."""
+    def lost(self) -> Loss | None:
+        """Say how the guest has ended; None while it runs."""
         ...
 
 

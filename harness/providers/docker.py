@@ -17,7 +17,7 @@ from docker.types import LogConfig
 from harness.deadline import Deadline
 from harness.errors import LabError
 from harness.image import Image
-from harness.providers.api import Endpoint, Fitness
+from harness.providers.api import Endpoint, Fitness, Loss
 
 RUN_LABEL = "org.hts-compat.run"
 OWNER_LABEL = "org.hts-compat.owner-pid"
@@ -39,6 +39,9 @@ CAPABILITIES = (
 PIDS_LIMIT = 1024
 ENGINE_TIMEOUT_S = 60
 
+#: 128 + SIGKILL and 128 + SIGTERM: what a restart of the engine, or a person, leaves behind.
+KILLED_FROM_OUTSIDE = frozenset({137, 143})
+
 
 @dataclass(frozen=True, slots=True)
 class _DockerLease:
@@ -48,18 +51,22 @@ class _DockerLease:
     def endpoint(self) -> Endpoint:
         return Endpoint(transport="docker_exec", address=str(self.container.id))
 
-    def lost(self) -> str | None:
+    def lost(self) -> Loss | None:
         try:
             self.container.reload()
         except NotFound:
-            return "the container is gone"
+            return Loss(summary="the container is gone", crashed=False)
         except DockerException as error:
-            return f"the container engine does not answer ({type(error).__name__})"
+            return Loss(summary=f"the container engine does not answer ({type(error).__name__})", crashed=False)
         state = self.container.attrs.get("State", {})
         if state.get("Running"):
             return None
-        memory = ", out of memory" if state.get("OOMKilled") else ""
-        return f"the container ended with exit code {state.get('ExitCode')}{memory}"
+        code, out_of_memory = state.get("ExitCode"), bool(state.get("OOMKilled"))
+        memory = ", out of memory" if out_of_memory else ""
+        return Loss(
+            summary=f"the container ended with exit code {code}{memory}",
+            crashed=out_of_memory or code not in KILLED_FROM_OUTSIDE,
+        )
 
 
 class DockerProvider:

@@ -1,0 +1,95 @@
+"""Driver. Guests in memory, for tests: each is leased once, and all that was leased is known."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from harness.deadline import Deadline
+from harness.errors import LabError
+from harness.fake_guest import FakeMachine
+from harness.image import Image
+from harness.providers.api import Endpoint, Fitness
+
+
+@dataclass(frozen=True, slots=True)
+class _FakeLease:
+    machine: FakeMachine
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(transport="fake", address=self.machine.name)
+
+    def lost(self) -> str | None:
+        """Answer as an engine would: whoever asks when the lease is over hears that the guest is gone."""
+        return "the lease is over" if self.machine.released else self.machine.ended
+
+
+class FakeProvider:
+    """Leases machines that ``make`` gives.
+
+    Args:
+        make: Makes a machine of this name; pristine, as its own files say.
+        fails_at: The so many-th leases (from 1) fail, as when an engine is overloaded.
+
+    Attributes:
+        machines: Every machine that was ever leased, by name.
+        most_at_once: How many ran at the same time at most.
+    """
+
+    name = "fake"
+
+    def __init__(
+        self, make: Callable[[str], FakeMachine] = FakeMachine, *, fails_at: frozenset[int] = frozenset()
+    ) -> None:
+        self._make = make
+        self._fails_at = fails_at
+        self._lock = threading.Lock()
+        self._runs: dict[str, str] = {}
+        self._asked = 0
+        self.machines: dict[str, FakeMachine] = {}
+        self.most_at_once = 0
+
+    def check(self) -> tuple[Fitness, ...]:
+        """Say that memory is there."""
+        return (Fitness(name="memory", ok=True, detail="simulated guests"),)
+
+    @contextmanager
+    def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> Iterator[_FakeLease]:
+        """Make one machine; see ``Provider.lease``. A name that was leased before is a bug of the caller."""
+        if image.reference.endswith(":missing"):
+            msg = f"There is no image '{image.reference}'."
+            raise LabError(msg, hint="Simulated.")
+        with self._lock:
+            self._asked += 1
+            if self._asked in self._fails_at or deadline.expired:
+                msg = "The simulated engine could not start a guest."
+                raise LabError(msg, hint="Try again.")
+            if name in self.machines:
+                msg = f"the guest {name} was leased before"
+                raise AssertionError(msg)
+            machine = self.machines[name] = self._make(name)
+            self._runs[name] = run_id
+            self.most_at_once = max(self.most_at_once, len(self.running))
+        try:
+            yield _FakeLease(machine)
+        finally:
+            self._end(machine)
+
+    @property
+    def running(self) -> list[str]:
+        """Name the machines whose lease goes on."""
+        return [name for name, machine in self.machines.items() if not machine.released]
+
+    def sweep(self, run_id: str | None) -> int:
+        """End what is left of a run; see ``Provider.sweep``. Ours is never what another process left."""
+        left = [name for name in self.running if self._runs[name] == run_id]
+        for name in left:
+            self._end(self.machines[name])
+        return len(left)
+
+    def _end(self, machine: FakeMachine) -> None:
+        machine.released = True
+        machine.ended = machine.ended or "the lease is over"
