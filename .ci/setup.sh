@@ -67,11 +67,14 @@ install_missing() {
 python=/usr/bin/python3
 python_is_good() { "$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; }
 engine_answers() { docker info > /dev/null 2>&1; }
+# A client alone is no engine: it may be there without one.
+has_engine() { has docker && { engine_answers || refused || has dockerd; }; }
+refused() { [[ "$(docker info 2>&1 || true)" == *"permission denied"* ]]; }
 registry_answers() { timeout 20 docker manifest inspect debian:bookworm-slim > /dev/null 2>&1; }
-base_exists() { [ -n "$(docker image ls --quiet hts-compat/base 2> /dev/null)" ]; }
+image_is_built() { .venv/bin/hts-compat image list 2> /dev/null | grep -q '^reference .*content'; }
 
 [ -x .venv/bin/python ] || python_is_good || lacks python3-venv "Python 3.11 with its venv module"
-has docker || lacks docker.io "a Docker engine"
+has_engine || lacks docker.io "a Docker engine"
 has x86_64-w64-mingw32-gcc || lacks gcc-mingw-w64-x86-64 "the compiler for Windows programs"
 has makensis || lacks nsis "the maker of Windows installers"
 if [ "$wants_browser" = yes ] && ! has chromium && ! has google-chrome; then
@@ -96,13 +99,11 @@ start_engine() {
     give_up "The Docker engine did not start within a minute." "$(tail -n 15 "$cache/dockerd.log" 2> /dev/null)"
 }
 
-refused() { [[ "$(docker info 2>&1 || true)" == *"permission denied"* ]]; }
 start_command="systemctl start docker"
 [ -d /run/systemd/system ] || start_command="setsid dockerd > /var/log/dockerd.log 2>&1 &"
 
 if ! engine_answers; then
     if ! refused; then
-        has dockerd || give_up "Docker is here, but its engine is not: start it, or as root: apt-get install docker.io"
         [ "$may_install" = yes ] || give_up "The Docker engine is not running. As root: $start_command"
         start_engine
     fi
@@ -124,9 +125,9 @@ if [ "$(cat .venv/.stamp 2> /dev/null)" != "$stamp" ]; then
 fi
 
 # --- the reference guest; its base comes from a registry, or else from Debian's packages
-if ! has mmdebstrap && ! base_exists && ! registry_answers; then
+if ! has mmdebstrap && ! image_is_built && ! registry_answers; then
     lacks mmdebstrap "the maker of the guest's base image, as no registry answers"
     install_missing
 fi
-.venv/bin/python -m harness.providers.docker_build vm_images/reference
+.venv/bin/hts-compat image build reference
 say "set up"

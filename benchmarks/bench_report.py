@@ -90,11 +90,13 @@ def visit(browser: Browser, path: Path, *, times: int) -> dict[str, float]:
         context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-US")
         page = context.new_page()
         page.goto(path.as_uri())
-        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
-        paint, ready = page.evaluate(
-            "[performance.getEntriesByName('first-contentful-paint')[0].startTime,"
-            " performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd]"
+        paint = page.evaluate(
+            """() => new Promise((found) => new PerformanceObserver((list) => {
+                 const first = list.getEntries().find((e) => e.name === 'first-contentful-paint');
+                 if (first) found(first.startTime);
+               }).observe({ type: 'paint', buffered: true }))"""
         )
+        ready = page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
         opened, korean, sifted = page.evaluate(
             """() => {
               const took = (act) => {

@@ -56,6 +56,10 @@ class Kind(StrEnum):
 #: Source of events that the harness itself records; a product's are ``product:<name>``.
 HARNESS = "harness"
 
+#: Names of the programs that the harness starts in a guest; their processes carry the name, and so do their children's.
+INSTALL_JOB = "install"
+LAUNCH_JOB = "launch"
+
 
 class Event(Frozen):
     """One thing that happened in an attempt."""

@@ -81,6 +81,7 @@ class Excerpt(Frozen):
     """
 
     seq: int
+    kind: Kind
     sha256: Named
     source: Text
     name: Text
@@ -304,9 +305,13 @@ def _unfit(raw: bytes) -> str | None:
 
 
 def _excerpts(attempt: Attempt, facts: Facts, refs: frozenset[int]) -> tuple[tuple[Excerpt, ...], int]:
-    """Give the blobs of text in the order of the events; when there are too many, those that decided are kept first."""
+    """Give the blobs of text in the order of the events.
+
+    When there are too many, those that decided are kept first, then what the product wrote, then our own looks.
+    """
     textual = [e for e in attempt.events if e.blob and e.kind is not Kind.SCREENSHOT]
-    kept = {e.seq for e in sorted(textual, key=lambda e: (e.seq not in refs, e.seq))[:MAX_EXCERPTS]}
+    first = sorted(textual, key=lambda e: (e.seq not in refs, e.kind not in {Kind.LOG, Kind.PRODUCT}, e.seq))
+    kept = {e.seq for e in first[:MAX_EXCERPTS]}
     shown = [_excerpt(attempt.blobs, facts, e, decisive=e.seq in refs) for e in textual if e.seq in kept]
     return tuple(x for x in shown if x.size_bytes != 0), len(textual) - len(shown)
 
@@ -317,6 +322,7 @@ def _excerpt(blobs: Blobs, facts: Facts, event: Event, *, decisive: bool) -> Exc
     size_bytes = len(raw) if raw is not None else None
     return Excerpt(
         seq=event.seq,
+        kind=event.kind,
         sha256=event.blob or "",
         source=event.source,
         name=event.subject or event.kind.value,

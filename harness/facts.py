@@ -175,8 +175,9 @@ class Facts:
     @property
     def passed(self) -> bool:
         """Tell whether every step of the scenario ran and passed, and nothing of ours went wrong."""
-        ran = [s for s in self.steps if s.status is StepStatus.PASSED]
-        return self.complete and not self.troubles and len(ran) == len(self.cell.scenario.steps)
+        ran = {s.index for s in self.steps if s.status is StepStatus.PASSED}
+        whole = ran == set(range(len(self.cell.scenario.steps))) and self.failed is None
+        return self.complete and not self.troubles and whole
 
     def of(self, owner: Owner) -> tuple[AttributedDetection, ...]:
         """Give the detections with one owner, earliest first."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from harness import look
-from harness.attempt import Attempt, Event, Kind
+from harness.attempt import LAUNCH_JOB, Attempt, Event, Kind
 from harness.build import Component, fold, is_inside
 from harness.facts import (
     AttributedDetection,
@@ -29,7 +29,7 @@ from harness.facts import (
     When,
 )
 from harness.image import Folder
-from harness.observation import Detection, Layer, ProductParser, ScanFailure, Unread
+from harness.observation import Action, Detection, Exclusion, Layer, ProductParser, ScanFailure, Unread
 from harness.plan import Cell
 from harness.verdict import Finding, Verdict, decide, settle
 
@@ -100,6 +100,7 @@ def read(attempt: Attempt, *, parsers: Parsers, created: frozenset[str] = frozen
     samples = _samples(reading, detections)
     canaries = _canaries(reading, detections)
     files, modules = _files(reading), _foreign_modules(reading)
+    own_pids = _build_pids(reading)
     return Facts(
         attempt_id=attempt.meta.id,
         cell=cell,
@@ -109,7 +110,9 @@ def read(attempt: Attempt, *, parsers: Parsers, created: frozenset[str] = frozen
         alone=attempt.meta.alone,
         started_order=attempt.meta.started_at.timestamp(),
         steps=steps,
-        detections=tuple(_attribute(d, attempt, planted=planted, created=created) for d in detections),
+        detections=tuple(
+            _attribute(d, attempt, planted=planted, created=created, own_pids=own_pids) for d in detections
+        ),
         canaries=canaries,
         samples=samples,
         troubles=tuple(
@@ -124,7 +127,7 @@ def read(attempt: Attempt, *, parsers: Parsers, created: frozenset[str] = frozen
         ),
         unread=(*unread, *reading.unread),
         scan_failures=tuple(f"{o.target} ({o.what})" for o in observations if isinstance(o, ScanFailure)),
-        exclusions=_exclusions(attempt),
+        exclusions=_exclusions(attempt, [o.path for o in observations if isinstance(o, Exclusion)]),
         files=files,
         foreign_modules=modules,
         observed_s=sum(float(_number(e.data.get("observed_s"))) for e in attempt.of(Kind.STEP_END)),
@@ -268,9 +271,11 @@ def _samples(reading: _Reading, detections: Sequence[Detection]) -> tuple[Sample
                 reasons.append(why)
                 continue
             refused = reaction.open_errno == 1 or reaction.exec_errno == 1
+            opened = reaction.open_errno == 0 and reaction.exec_errno in {0, None}
+            if not reaction.written or not reaction.finished or not (refused or opened):
+                reasons.append(f"the marker of {label} could not be tried")
+                continue
             if not refused:
-                if not reaction.written or not reaction.finished:
-                    reasons.append(f"the marker of {label} could not be tried")
                 continue
             if reaction.control_open_errno != 0 or reaction.control_exec_errno not in {0, None}:
                 reasons.append("a clean control file could not be opened")
@@ -297,13 +302,25 @@ def _samples(reading: _Reading, detections: Sequence[Detection]) -> tuple[Sample
 
 
 def _without_echoes(detections: Sequence[Detection], last_look: int) -> list[Detection]:
-    """Leave out what our own last look provoked again: a name for an object that a step recorded already."""
-    seen = {(d.target, d.threat) for d in detections if d.step is not None and d.step < last_look}
-    return [d for d in detections if d.step != last_look or (d.target, d.threat) not in seen]
+    """Leave out what our own last look provoked again: a name for an object that a step recorded already.
+
+    An act that is stronger than what was recorded before is news, and stays.
+    """
+    strength = {action: at for at, action in enumerate(Action)}
+    seen: dict[tuple[str, str | None], int] = {}
+    for d in detections:
+        if d.step is not None and d.step < last_look:
+            seen[d.target, d.threat] = max(seen.get((d.target, d.threat), 0), strength[d.action])
+    return [d for d in detections if d.step != last_look or strength[d.action] > seen.get((d.target, d.threat), -1)]
 
 
 def _attribute(
-    detection: Detection, attempt: Attempt, *, planted: frozenset[str], created: frozenset[str]
+    detection: Detection,
+    attempt: Attempt,
+    *,
+    planted: frozenset[str],
+    created: frozenset[str],
+    own_pids: frozenset[int],
 ) -> AttributedDetection:
     cell = attempt.cell
     windows = cell.image.windows_path(detection.target)
@@ -312,6 +329,8 @@ def _attribute(
         owner = Owner.PLANTED
     elif component is not None or (windows is not None and fold(windows) in created):
         owner = Owner.BUILD
+    elif detection.accessed_pid in own_pids:
+        owner = Owner.BUILD  # whatever it is, a process of the build wanted it
     else:
         owner = Owner.UNATTRIBUTED
     stages = [s.kind for s in cell.scenario.steps]
@@ -355,17 +374,35 @@ def _after_s(detection: Detection, attempt: Attempt) -> float | None:
     return round(found.host_mono_s - begun.host_mono_s, 2) if begun and found else None
 
 
-def _exclusions(attempt: Attempt) -> tuple[ExclusionSeen, ...]:
-    cell = attempt.cell
-    tested = [*cell.image.folders.values(), cell.build.install_dir]
+def _exclusions(attempt: Attempt, read_back: Sequence[str]) -> tuple[ExclusionSeen, ...]:
+    """Give the exclusions that the harness declared (as events), then those that only the product's settings name."""
+    events = attempt.of(Kind.EXCLUSION)
+    declared = {fold(_guest_path(e.subject, attempt.cell)) for e in events if e.data.get("declared") is True}
+    paths = [e.subject for e in events]
+    paths += [p for p in dict.fromkeys(read_back) if fold(p) not in {fold(_guest_path(x, attempt.cell)) for x in paths}]
     return tuple(
         ExclusionSeen(
-            path=event.subject,
-            declared=event.data.get("declared") is True,
-            covers_tested=any(is_inside(path, event.subject) for path in tested),
+            path=path,
+            declared=fold(_guest_path(path, attempt.cell)) in declared,
+            covers_tested=_covers_tested(_guest_path(path, attempt.cell), attempt.cell),
         )
-        for event in attempt.of(Kind.EXCLUSION)
+        for path in paths
     )
+
+
+def _covers_tested(excluded: str, cell: Cell) -> bool:
+    """Tell whether an excluded guest path holds a tested folder, or lies in one.
+
+    What lies beside the install folder in its parent (which may be a whole drive) is not tested.
+    """
+    folders = {**cell.image.folders, Folder.INSTALL: cell.build.install_dir}
+    tested = {folder: cell.image.guest_path(path) for folder, path in folders.items()}
+    holds = not fold(excluded) or any(is_inside(path, excluded) for path in tested.values())
+    return holds or any(is_inside(excluded, p) for folder, p in tested.items() if folder is not Folder.INSTALL_PARENT)
+
+
+def _guest_path(path: str, cell: Cell) -> str:
+    return cell.image.guest_path(path) if path[1:2] == ":" and path[:1].upper() in cell.image.drives else path
 
 
 def _files(reading: _Reading) -> tuple[FileSeen, ...] | None:
@@ -419,11 +456,27 @@ def _foreign_modules(reading: _Reading) -> tuple[str, ...]:
             continue
         for path in mapped:
             windows = cell.image.windows_path(path)
-            if path.startswith(_SYSTEM_ROOTS) or not path.casefold().endswith(_MODULE_ENDINGS) or windows is None:
+            if path.startswith(_SYSTEM_ROOTS) or not path.casefold().endswith(_MODULE_ENDINGS):
                 continue
-            if not is_inside(windows, cell.build.install_dir) and not is_inside(windows, "C:\\windows"):
+            if windows is None:
+                foreign.add(path)
+            elif not is_inside(windows, cell.build.install_dir) and not is_inside(windows, "C:\\windows"):
                 foreign.add(windows)
     return tuple(sorted(foreign))
+
+
+def _build_pids(reading: _Reading) -> frozenset[int]:
+    """Give the processes that descend from the program's start, as far as a look at the processes showed them."""
+    pids: set[int] = set()
+    for event in reading.attempt.of(Kind.LOOK, subject="processes"):
+        raw = reading.blob(event)
+        if raw is None:
+            continue
+        try:
+            pids.update(look.run_pids(raw, LAUNCH_JOB))
+        except look.LookError as error:
+            reading.unread.append(f"event {event.seq}: {error}")
+    return frozenset(pids)
 
 
 def _number(value: JsonValue) -> float:

@@ -24,6 +24,7 @@ class Judgement(Frozen):
         cell: The cell's object of matrix.json (contract), ready to be rendered; made by ``matrix.cell_of``.
         cloud: Something in the cell depended on a vendor's cloud; such a cell is never answered from the store.
         cached_from: The run whose attempts answered this cell; None when it was run.
+        run_id: The run that this judgement was made in.
     """
 
     outcome: Outcome
@@ -43,4 +44,5 @@ class Judgement(Frozen):
     attempted_at: datetime | None = None
     cloud: bool = False
     cached_from: str | None = None
+    run_id: str | None = None
     cell: dict[str, JsonValue] = Field(default_factory=dict)

@@ -1,7 +1,9 @@
 """Pure. Puts the pieces of a product's log together into lines, each with the event and the step that closed it.
 
-A piece may end within a line; the line belongs to the piece that holds its end. What cannot be read as a whole is said:
-a piece that was cut, a log that started anew, a log that could not be opened.
+1. A piece may end within a line; the line belongs to the piece that holds its end.
+2. What cannot be read as a whole is said: a piece that was cut or is missing, a gap between two pieces, a log that
+   started anew or could not be opened, a last line without its end.
+3. No line is put together from pieces that do not adjoin: what is left of both sides of a gap is dropped, and said.
 """
 
 from __future__ import annotations
@@ -25,25 +27,75 @@ class Line:
 
 def lines_of(attempt: Attempt, log_name: str) -> Iterator[Line | Unread]:
     """Give the lines of the log whose path ends in ``/log_name``, in order, and what could not be read of it."""
-    rest = b""
-    last: Event | None = None
+    log = _Log(log_name)
     for event in attempt.of(Kind.LOG):
-        if not event.subject.endswith("/" + log_name):
-            continue
+        if event.subject.endswith("/" + log_name):
+            yield from log.piece(event, attempt)
+    yield from log.end()
+
+
+class _Log:
+    """One log while its pieces are read: the start of a line that waits for its end, and where the next piece begins."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rest = b""
+        self._last: Event | None = None
+        self._next_offset: int | None = 0
+        self._torn = False
+
+    def piece(self, event: Event, attempt: Attempt) -> Iterator[Line | Unread]:
         problem = _problem(event)
         if problem is not None:
-            yield Unread(seq=event.seq, step=event.step, what=f"{log_name}: {problem}")
-        try:
-            rest += attempt.blobs.get(event.blob) if event.blob is not None else b""
-        except (KeyError, ValueError):
-            yield Unread(seq=event.seq, step=event.step, what=f"{log_name}: a piece is missing or altered")
-            continue
-        *whole, rest = rest.split(b"\n")
-        last = event
+            yield self._unread(event, problem)
+        content = _content(event, attempt)
+        if content is None:
+            yield self._unread(event, "a piece is missing or altered")
+            self._tear(None)
+            return
+        start = event.data.get("offset")
+        if event.data.get("reset"):
+            self._tear(0)
+            self._torn = False
+        elif isinstance(start, int) and start != self._next_offset:
+            if self._next_offset is not None:
+                yield self._unread(event, f"there is a gap before byte {start}")
+            self._tear(start)
+        if self._next_offset is not None:
+            self._next_offset += len(content)
+        if content:
+            yield from self._lines(content, event)
+
+    def end(self) -> Iterator[Line | Unread]:
+        if self._rest and self._last is not None:
+            yield _line(self._rest, self._last)
+            yield self._unread(self._last, "its last line has no end")
+
+    def _lines(self, content: bytes, event: Event) -> Iterator[Line]:
+        whole = (self._rest + content).split(b"\n")
+        self._rest, self._last = whole.pop(), event
+        if self._torn and whole:
+            del whole[0]
+            self._torn = False
+        elif self._torn:
+            self._rest = b""
         for raw in whole:
             yield _line(raw, event)
-    if rest and last is not None:
-        yield _line(rest, last)
+
+    def _tear(self, next_offset: int | None) -> None:
+        self._rest, self._torn, self._next_offset = b"", True, next_offset
+
+    def _unread(self, event: Event, what: str) -> Unread:
+        return Unread(seq=event.seq, step=event.step, what=f"{self._name}: {what}")
+
+
+def _content(event: Event, attempt: Attempt) -> bytes | None:
+    if event.blob is None:
+        return b"" if event.data.get("error") else None
+    try:
+        return attempt.blobs.get(event.blob)
+    except (KeyError, ValueError):
+        return None
 
 
 def _problem(event: Event) -> str | None:

@@ -21,6 +21,10 @@ MAX_TEXT = 4096
 MAX_SECONDS = 1e9
 
 
+#: How observe.py names what is not there any more. Source: errno(3).
+_GONE = ("ENOENT", "ESRCH", "ENOTDIR")
+
+
 class LookError(Exception):
     """An answer from a guest is not what it should be. One sentence."""
 
@@ -148,7 +152,7 @@ def established_ports(raw: bytes) -> frozenset[int]:
     part = _object(answer(raw), "tcp")
     return frozenset(
         number(item.get("remote_port")) or 0
-        for item in _objects(part.get("items", []))
+        for item in _objects(part.get("items"))
         if item.get("state") == "ESTABLISHED"
     )
 
@@ -157,29 +161,43 @@ def listening_ports(raw: bytes) -> frozenset[int]:
     """Read on which local ports something listens."""
     part = _object(answer(raw), "tcp")
     return frozenset(
-        number(item.get("local_port")) or 0 for item in _objects(part.get("items", [])) if item.get("state") == "LISTEN"
+        number(item.get("local_port")) or 0 for item in _objects(part.get("items")) if item.get("state") == "LISTEN"
     )
 
 
 def entries(raw: bytes) -> tuple[tuple[Entry, ...], bool]:
-    """Read a listing and whether it was cut."""
-    listings = _objects(answer(raw).get("list", []))
+    """Read a listing and whether it was cut. A folder that could not be read raises ``LookError``; a missing one is empty.
+
+    Otherwise a lab's trouble would read as files that a product took away.
+    """
+    listings = _objects(answer(raw).get("list"))
+    unreadable = [
+        text(e.get("error")) for one in listings for e in _objects(one.get("errors", [])) if e.get("error") not in _GONE
+    ]
+    if unreadable:
+        msg = f"a folder could not be listed ({unreadable[0] or 'no reason given'})"
+        raise LookError(msg)
     found = tuple(
         Entry(path=text(e.get("path")), is_file=e.get("type") == "file", size_bytes=number(e.get("size")) or 0)
         for listing in listings
-        for e in _objects(listing.get("entries", []))
+        for e in _objects(listing.get("entries"))
     )
     return found, any(listing.get("truncated") is True for listing in listings)
 
 
 def chunks(raw: bytes) -> tuple[Chunk, ...]:
     """Read pieces of logs."""
-    return tuple(_chunk(item) for item in _objects(answer(raw).get("tail", [])))
+    return tuple(_chunk(item) for item in _objects(answer(raw).get("tail")))
 
 
 def _chunk(item: Json) -> Chunk:
+    error_text = (text(item["error"]) or "no reason given") if "error" in item else None
+    data = item.get("data_b64", "" if error_text is not None else None)
+    if not isinstance(data, str):
+        msg = "a piece of log has no bytes"
+        raise LookError(msg)
     try:
-        content = base64.b64decode(str(item.get("data_b64", "")), validate=True)
+        content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         msg = "a piece of log is no base64"
         raise LookError(msg) from error
@@ -190,27 +208,34 @@ def _chunk(item: Json) -> Chunk:
         inode=number(item.get("inode")),
         truncated=item.get("truncated") is True,
         reset=item.get("reset") is True,
-        error=text(item["error"]) if "error" in item else None,
+        error=error_text,
     )
 
 
 def mapped_files(raw: bytes) -> tuple[str, ...]:
-    """Read which files are mapped into the asked processes."""
-    return tuple(
-        sorted(
-            {
-                text(file.get("path"))
-                for process in _objects(answer(raw).get("images", []))
-                for file in _objects(process.get("files", []))
-            }
-        )
-    )
+    """Read which files are mapped into the asked processes. One that has ended by now has none.
+
+    Raises:
+        LookError: A process's files could not be read, or not all of them.
+    """
+    paths: set[str] = set()
+    for process in _objects(answer(raw).get("images")):
+        if "error" in process:
+            if process["error"] in _GONE:
+                continue
+            msg = f"the files of a process could not be read ({text(process['error']) or 'no reason given'})"
+            raise LookError(msg)
+        if process.get("truncated") is not False:
+            msg = "the list of a process's files was cut"
+            raise LookError(msg)
+        paths.update(text(file.get("path")) for file in _objects(process.get("files")))
+    return tuple(sorted(paths))
 
 
 def run_pids(raw: bytes, run: str) -> tuple[int, ...]:
     """Read the ids of the processes that carry a job's mark."""
     part = _object(answer(raw), "processes")
-    return tuple(number(p.get("pid")) or 0 for p in _objects(part.get("items", [])) if p.get("run") == run)
+    return tuple(number(p.get("pid")) or 0 for p in _objects(part.get("items")) if p.get("run") == run)
 
 
 def planted(raw: bytes, count: int) -> tuple[Planted, ...]:
@@ -219,9 +244,12 @@ def planted(raw: bytes, count: int) -> tuple[Planted, ...]:
     Raises:
         LookError: Not exactly ``count`` items are answered.
     """
-    items = _objects(answer(raw).get("items", []))
+    items = _objects(answer(raw).get("items"))
     if len(items) != count:
         msg = f"{count} objects were planted and {len(items)} are answered"
+        raise LookError(msg)
+    if any(number(i.get("bytes_read")) is None for i in items):
+        msg = "the guest does not say how much of a planted object it could read"
         raise LookError(msg)
     return tuple(
         Planted(
@@ -229,7 +257,7 @@ def planted(raw: bytes, count: int) -> tuple[Planted, ...]:
             exec_errno=number(i.get("exec_errno")),
             control_open_errno=number(i.get("control_open_errno")),
             control_exec_errno=number(i.get("control_exec_errno")),
-            written=i.get("create_errno") == 0 and i.get("write_errno") == 0,
+            written=number(i.get("create_errno")) == 0 and number(i.get("write_errno")) == 0,
             bytes_read=number(i.get("bytes_read")) or 0,
             finished=i.get("finished") is True,
             elapsed_s=seconds(i.get("elapsed_s")),
@@ -263,7 +291,7 @@ def digests(raw: bytes) -> tuple[tuple[FileDigest, ...], bool]:
             sha256=text(f["sha256"]) if isinstance(f.get("sha256"), str) else None,
             errno=number(f.get("errno")),
         )
-        for f in _objects(value.get("files", []))
+        for f in _objects(value.get("files"))
     )
     return found, value.get("truncated") is True
 
@@ -295,6 +323,8 @@ def _object(value: Json, key: str) -> Json:
 
 
 def _objects(value: object) -> list[Json]:
-    if not isinstance(value, list):
-        return []
-    return [item for item in value if isinstance(item, dict)]
+    """Take a list of objects as it is; dropping what does not fit would make a file or a process vanish."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        msg = "a part of the guest's answer is no list of objects"
+        raise LookError(msg)
+    return value

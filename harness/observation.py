@@ -98,7 +98,16 @@ class ScanFailure:
     what: str
 
 
-Observation = Detection | Unread | ScanFailure
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """The product's own settings say that it does not watch what lies below a path (the guest's own; ``/`` is all)."""
+
+    seq: int
+    step: int | None
+    path: str
+
+
+Observation = Detection | Unread | ScanFailure | Exclusion
 
 
 class ProductParser(Protocol):

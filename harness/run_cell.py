@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from harness import look
-from harness.attempt import Attempt, AttemptMeta, Kind
+from harness.attempt import LAUNCH_JOB, Attempt, AttemptMeta, Kind
 from harness.deadline import Deadline
 from harness.errors import HarnessError, InputError
 from harness.facts import When
@@ -24,7 +24,7 @@ from harness.products.api import Product, Tools
 from harness.providers.api import Endpoint, Lease, Provider
 from harness.recorder import Recorder
 from harness.scenario import Step
-from harness.step_run import LAUNCH_JOB, StepEnd, StepRunner, tested_folders
+from harness.step_run import StepEnd, StepRunner, tested_folders
 from harness.systems.api import GuestSystem
 from harness.transports.api import Transport
 

@@ -19,11 +19,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 from harness import __version__
 from harness.attempt import Attempt, AttemptMeta, Kind, Role
-from harness.errors import DiskFull, HarnessError, InputError
+from harness.errors import DiskFull, HarnessError, InputError, LabError, StoreError
 from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
 from harness.matrix import Tried, cell_of
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 
 #: A cell never gets more attempts than this, whatever its findings ask for.
 MAX_ATTEMPTS = 8
+
+#: Nor more rounds of asking for what is missing: were the host's clock set back, no control would ever come after.
+MAX_ROUNDS = 2 * MAX_ATTEMPTS
 
 #: A control's failure is believed from its second guest on; a third run settles nothing more.
 MAX_CONTROLS_BEFORE = 2
@@ -193,6 +197,7 @@ class _Session:
         self.trouble: HarnessError | None = None
         self.attempts_made = 0
         self.answered = 0
+        self._answered_ids: set[str] = set()
         self._lock = threading.Lock()
         self._controls = {cell.execution_key(): _ControlBook(self, cell) for cell in plan.controls()}
 
@@ -204,19 +209,20 @@ class _Session:
             self.store.start_run(self._info(started), self.plan)
         self.tell(Happening.RUN_STARTED, text=f"{len(self.plan.cells)} cells")
         done = self.store.judgements(self.options.run_id)
-        open_cells = [c for c in self.plan.cells if c.id not in done and not c.is_control]
+        open_cells = [c for c in self.plan.cells if c.id not in done]
+        self._guarded(partial(self._answer_all, open_cells))
+        unanswered = [c for c in open_cells if c.id not in self._answered_ids]
+        cells = [c for c in unanswered if not c.is_control and c.unsupported is None]
+        wanted = {c.control().execution_key() for c in unanswered}
         with ThreadPoolExecutor(max_workers=self.options.jobs, thread_name_prefix="cell") as pool:
-            cached = {cell.id: self._answer(cell) for cell in open_cells}
-            unanswered = [cell for cell in open_cells if cached[cell.id] is None]
-            needed = {c.control().execution_key() for c in unanswered if c.unsupported is None}
-            asked = {c.execution_key() for c in self.plan.cells if c.is_control}
             # Controls first: when a cell's turn comes, its control has been begun by a worker, so waiting for it ends.
-            first = [book for key, book in self._controls.items() if key in needed | asked]
+            first = [book for key, book in self._controls.items() if key in wanted]
             futures: list[Future[None]] = [pool.submit(self._guarded, book.ensure_first) for book in first]
-            futures += [pool.submit(self._guarded, _CellRun(self, cell).run) for cell in unanswered]
+            futures += [pool.submit(self._guarded, _CellRun(self, cell).run) for cell in cells]
             for future in futures:
                 future.result()
-        self._judge_controls()
+        for book in self._controls.values():
+            self._guarded(partial(self._judge_control, book, known=done.get(book.cell.id)))
         return self._finish()
 
     def control_of(self, cell: Cell) -> _ControlBook:
@@ -257,26 +263,29 @@ class _Session:
         return judge(attempts, controls, parsers=self.parsers, confirm=self.plan.suite.confirm)
 
     def keep(self, cell: Cell, judgement: Judgement) -> None:
-        self.store.add_judgement(self.options.run_id, cell, judgement)
-        self.tell(Happening.CELL_JUDGED, cell=cell, judgement=judgement)
+        made_here = judgement.model_copy(update={"run_id": self.options.run_id})
+        self.store.add_judgement(self.options.run_id, cell, made_here)
+        self.tell(Happening.CELL_JUDGED, cell=cell, judgement=made_here)
 
     def tell(self, what: Happening, **more: object) -> None:
         event = SessionEvent(what=what, run_id=self.options.run_id, **more)  # type: ignore[arg-type]  # names are checked by the dataclass
         for listener in self.listeners:
-            listener.on(event)
+            try:
+                listener.on(event)
+            except Exception:  # who only listens must not cost an attempt
+                log.exception("a listener failed at '%s'", what)
 
     def _run_cell(self, meta: AttemptMeta) -> Attempt:
         def on_stage(stage: str) -> None:
             self.tell(Happening.STAGE, cell=meta.cell, role=meta.role, attempt_id=meta.id, text=stage)
 
+        recorder = Recorder(meta)
         try:
-            return run_cell(meta, self.rig, run_id=self.options.run_id, on_stage=on_stage)
+            return run_cell(meta, self.rig, run_id=self.options.run_id, on_stage=on_stage, recorder=recorder)
         except InputError:
             raise
         except Exception as error:  # a bug of ours is lab trouble of this attempt, never a product's doing
             log.exception("attempt %s of %s failed in the harness itself", meta.id, meta.cell.id)
-            recorder = Recorder(meta)
-            recorder.record(Kind.BEGIN, data={"role": meta.role.value, "alone": meta.alone})
             recorder.record(
                 Kind.TROUBLE,
                 f"The harness itself failed ({type(error).__name__}).",
@@ -292,11 +301,30 @@ class _Session:
         except (_Stopped, StaleClaim):
             return
         except HarnessError as error:
-            with self._lock:
-                self.trouble = self.trouble or error
-            self.stop.request(error.summary)
-            if isinstance(error, DiskFull):
-                log.exception("the disk is full: no new guest is leased")
+            self._end_early(error)
+        except Exception as error:  # a bug in a parser or a rule: what is durable stays, and can be judged again
+            log.exception("the run ends early")
+            self._end_early(
+                LabError(
+                    f"The harness itself failed while judging ({type(error).__name__}: {error}).",
+                    detail=traceback.format_exc(),
+                    hint="What was seen is kept; go on with --resume when this is repaired.",
+                )
+            )
+
+    def _end_early(self, error: HarnessError) -> None:
+        with self._lock:
+            self.trouble = self.trouble or error
+        self.stop.request(error.summary)
+        if isinstance(error, DiskFull):
+            log.error("the disk is full: no new guest is leased")
+
+    def _answer_all(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            if self.stop.requested:
+                return
+            if self._answer(cell) is not None:
+                self._answered_ids.add(cell.id)
 
     def _answer(self, cell: Cell) -> Judgement | None:
         """Answer a cell without a guest: unsupported, or judged before and still true by today's rules."""
@@ -317,15 +345,21 @@ class _Session:
         known = self.store.latest_judgement(cell.execution_key())
         if known is None or not self._still_counts(cell, known, now):
             return None
-        attempts = self.store.attempts_by_id(known.attempts)
-        controls = self.store.attempts_by_id(known.controls)
-        judged = self.judge(cell, attempts, controls)
+        try:
+            attempts = self.store.attempts_by_id(known.attempts)
+            controls = self.store.attempts_by_id(known.controls)
+        except StoreError:
+            log.warning("what answered %s before cannot be read any more; it is run again", cell.id, exc_info=True)
+            return None
+        judged = self.judge(cell, attempts, attempts if cell.is_control else controls)
         if not (judged.verdict.conclusive and judged.verdict.confirmed):
             return None
-        origin = known.cached_from or self.options.run_id
+        origin = known.cached_from or known.run_id
         judgement = written(cell, judged, attempts, controls, parsers=self.parsers, cached_from=origin)
         self.keep(cell, judgement)
         self.answered += 1
+        if not cell.is_control:
+            self.control_of(cell).borrowed = controls, origin
         return judgement
 
     def _still_counts(self, cell: Cell, known: Judgement, now: datetime) -> bool:
@@ -338,24 +372,29 @@ class _Session:
         settled = known.confirmed and known.outcome is not Outcome.INCONCLUSIVE and bool(known.attempts)
         return settled and young and not known.cloud and not drawn
 
-    def _judge_controls(self) -> None:
-        """Judge each control by all of its attempts, when all cells have asked what they wanted of it."""
-        for book in self._controls.values():
-            attempts = book.attempts
-            if attempts:
-                judged = self.judge(book.cell, attempts, attempts)
-                self.keep(book.cell, written(book.cell, judged, attempts, (), parsers=self.parsers))
-            else:
-                known = None if self.options.fresh else self.store.latest_judgement(book.cell.execution_key())
-                if known is not None:
-                    origin = known.cached_from or self.options.run_id
-                    self.keep(book.cell, known.model_copy(update={"cached_from": origin}))
+    def _judge_control(self, book: _ControlBook, *, known: Judgement | None) -> None:
+        """Judge a control by all of its attempts, when all cells have asked what they wanted of it.
+
+        When this run made none, those are looked at by which its cells were answered from the store.
+        """
+        book.load()
+        if book.cell.id in self._answered_ids and not book.attempts:
+            return
+        attempts, origin = (book.attempts, None) if book.attempts else book.borrowed
+        if not attempts or (known is not None and set(known.attempts) == {a.meta.id for a in attempts}):
+            return
+        judged = self.judge(book.cell, attempts, attempts)
+        self.keep(book.cell, written(book.cell, judged, attempts, (), parsers=self.parsers, cached_from=origin))
 
     def _finish(self) -> RunResult:
         judgements = self.store.judgements(self.options.run_id)
         whole = not self.store.unfinished(self.options.run_id)
         state = RunState.COMPLETE if whole else RunState.INTERRUPTED
-        self.store.finish_run(self.options.run_id, at=datetime.now(UTC), state=state)
+        try:
+            self.store.finish_run(self.options.run_id, at=datetime.now(UTC), state=state)
+        except DiskFull as error:  # the run stays open in the store, and can be resumed
+            self._end_early(error)
+            state = RunState.INTERRUPTED
         self.tell(Happening.RUN_FINISHED, text=state.value)
         return RunResult(
             run_id=self.options.run_id,
@@ -390,6 +429,8 @@ class _ControlBook:
         self.cell = cell
         self._making = threading.Lock()
         self._attempts: list[Attempt] = []
+        #: The controls of a cell that was answered from the store, and the run that made them.
+        self.borrowed: tuple[Sequence[Attempt], str | None] = ((), None)
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -398,8 +439,8 @@ class _ControlBook:
 
     def ensure_first(self) -> None:
         """Make the first control, and a second one when it fails or the lab had trouble."""
+        self.load()
         with self._making:
-            self._load()
             while len(self._before()) < MAX_CONTROLS_BEFORE and not self._settled():
                 self._make(Role.CONTROL)
 
@@ -415,9 +456,11 @@ class _ControlBook:
             if not any(a.meta.started_at > moment for a in self._attempts if a.meta.role is Role.CONTROL_AFTER):
                 self._make(Role.CONTROL_AFTER)
 
-    def _load(self) -> None:
-        if self._session.options.resume and not self._attempts:
-            self._attempts.extend(self._session.store.attempts(self._session.options.run_id, self.cell))
+    def load(self) -> None:
+        """Take over what the run that is resumed has made already."""
+        with self._making:
+            if self._session.options.resume and not self._attempts:
+                self._attempts.extend(self._session.store.attempts(self._session.options.run_id, self.cell))
 
     def _settled(self) -> bool:
         if not self._attempts:
@@ -447,10 +490,11 @@ class _CellRun:
         if not self._attempts:
             self._make(Role.FIRST)
         self._book.ensure_first()
-        judged = self._judge()
-        while len(self._attempts) < MAX_ATTEMPTS and self._give(self._wanted(judged)):
-            judged = self._judge()
-        controls = self._book.attempts
+        judged, controls = self._judge()
+        for _ in range(MAX_ROUNDS):
+            if len(self._attempts) >= MAX_ATTEMPTS or not self._give(self._wanted(judged)):
+                break
+            judged, controls = self._judge()
         judgement = written(self._cell, judged, self._attempts, controls, parsers=self._session.parsers)
         self._session.keep(self._cell, judgement)
 
@@ -458,8 +502,10 @@ class _CellRun:
         if self._session.options.resume:
             self._attempts.extend(self._session.store.attempts(self._session.options.run_id, self._cell))
 
-    def _judge(self) -> Judged:
-        return self._session.judge(self._cell, self._attempts, self._book.attempts)
+    def _judge(self) -> tuple[Judged, tuple[Attempt, ...]]:
+        """Judge by the controls that there are now; other cells may add to them at any time."""
+        controls = self._book.attempts
+        return self._session.judge(self._cell, self._attempts, controls), controls
 
     def _wanted(self, judged: Judged) -> Need | None:
         """Give what is needed most, cheapest first; None when nothing would let us say more."""
@@ -474,7 +520,9 @@ class _CellRun:
             return Need.CONTROL_AFTER
         if Need.ALONE in needs and not any(a.meta.alone for a in self._attempts):
             return Need.ALONE
-        if Need.CONFIRM in needs and len(telling) < self._session.plan.suite.confirm:
+        # A timeout beside other guests convicts nobody, so it confirms nothing either.
+        sure = [f for f in telling if Need.ALONE not in f.needs]
+        if Need.CONFIRM in needs and len(sure) < self._session.plan.suite.confirm:
             return Need.CONFIRM
         return None
 

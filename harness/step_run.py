@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness import look
-from harness.attempt import Kind
+from harness.attempt import INSTALL_JOB, LAUNCH_JOB, Kind
 from harness.build import fold
 from harness.deadline import Deadline
 from harness.errors import GuestCommandTimeout
@@ -34,9 +34,6 @@ from harness.scenario import (
     VerifyFiles,
 )
 from harness.systems.api import GuestSystem
-
-INSTALL_JOB = "install"
-LAUNCH_JOB = "launch"
 
 #: How often a condition is looked at. Each look costs the guest about 50 ms of one core.
 LOOK_EVERY_S = 0.15

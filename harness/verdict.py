@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from harness.attempt import Role
 from harness.build import fold
 from harness.errors import Blame
-from harness.facts import AttributedDetection, Facts, Owner, StepSeen, When
+from harness.facts import AttributedDetection, Facts, Owner, SampleSeen, StepSeen, StepStatus, When
 from harness.image import Folder
 from harness.observation import Action, Mechanism
 from harness.scenario import INSPECT
@@ -139,8 +139,8 @@ class _Case:
 
     @property
     def before(self) -> tuple[Facts, ...]:
-        """Controls that can be judged by: finished, without trouble of ours."""
-        return tuple(c for c in self.controls if c.complete and not c.troubles)
+        """Controls that can be judged by: finished, without trouble of ours, and read whole."""
+        return tuple(c for c in self.controls if _usable(c))
 
     @property
     def after(self) -> tuple[Facts, ...]:
@@ -150,6 +150,10 @@ class _Case:
 
 
 Rule = Callable[[_Case], Finding | None]
+
+
+def _usable(control: Facts) -> bool:
+    return control.complete and not control.troubles and not control.unread
 
 
 def decide(facts: Facts, controls: Sequence[Facts]) -> Finding:
@@ -179,7 +183,7 @@ def decide(facts: Facts, controls: Sequence[Facts]) -> Finding:
 
 def _control_trouble(case: _Case) -> Finding | None:
     facts = case.facts
-    if facts.complete and not facts.troubles and not facts.unread:
+    if _usable(facts):
         return None
     return case.unclear(_trouble_text(facts), needs=frozenset({Need.RETRY}), refs=_trouble_refs(facts))
 
@@ -194,7 +198,7 @@ def _control_failed(case: _Case) -> Finding | None:
     step = case.facts.failed
     if step is None:
         return None
-    others = [c for c in case.controls if c.attempt_id != case.facts.attempt_id and c.complete and not c.troubles]
+    others = [c for c in case.before if c.attempt_id != case.facts.attempt_id]
     same = [c for c in others if c.failed is not None and c.failed.failure == step.failure]
     if same and len(same) == len(others):
         return case.finding(
@@ -206,7 +210,9 @@ def _control_failed(case: _Case) -> Finding | None:
         )
     if others:
         return case.unclear(
-            f"The control changes from run to run: the step '{step.kind}' failed once and not again.", stage=step.kind
+            f"The control changes from run to run: the step '{step.kind}' failed once, and not again in the same way.",
+            stage=step.kind,
+            refs=(step.seq,),
         )
     return case.unclear(
         f"The step '{step.kind}' failed in the only control run so far.",
@@ -228,10 +234,11 @@ def _product_acted(case: _Case) -> Finding | None:
     acts = [d for d in facts.of(Owner.BUILD) if d.detection.action is not Action.ALERTED]
     if not acts:
         return None
-    first = acts[0]
-    drift = _drift_around(facts, first.detection.step)
-    if drift is not None:
-        scheduled, found = drift
+    drifts = [_drift_around(facts, d.detection.step) for d in acts]
+    as_scheduled = [d for d, drift in zip(acts, drifts, strict=True) if drift is None]
+    if not as_scheduled:
+        first = acts[0]
+        scheduled, found = drifts[0] or ("", None)
         return case.unclear(
             f"The product acted on {_target(first)}, but signature {found or 'of unknown name'} was loaded where"
             f" {scheduled} was scheduled.",
@@ -240,15 +247,15 @@ def _product_acted(case: _Case) -> Finding | None:
             refs=(first.detection.seq,),
             needs=frozenset({Need.RETRY}),
         )
-    taken = [d for d in acts if d.detection.action is Action.QUARANTINED]
+    taken = [d for d in as_scheduled if d.detection.action is Action.QUARANTINED]
     outcome = Outcome.QUARANTINED if taken else Outcome.BLOCKED
     what = "removed" if taken else "denied"
-    named = (taken or acts)[0]
+    named = (taken or as_scheduled)[0]
     return case.finding(
         outcome,
-        f"{facts.cell.product.name} {what} {_target(named)} at '{first.stage}'"
+        f"{facts.cell.product.name} {what} {_target(named)} at '{named.stage}'"
         f" ({named.detection.threat or 'no name recorded'}).",
-        stage=first.stage,
+        stage=as_scheduled[0].stage,
         blame=Blame.PRODUCT,
         mechanism=named.detection.mechanism,
         needs=frozenset({Need.CONFIRM}),
@@ -257,24 +264,27 @@ def _product_acted(case: _Case) -> Finding | None:
 
 
 def _drift_around(facts: Facts, step: int | None) -> tuple[str, str | None] | None:
-    """Give (scheduled, found) when a sample around a step is not the scheduled set; a later one may be missing."""
-    at = -1 if step is None else min(step, len(facts.cell.scenario.steps))
-    for border in (at - 1, at):
-        sample = facts.sample_at(border)
-        if border < -1 or sample is None or sample.label is None:
-            continue
-        scheduled = _scheduled_at(facts, border)
-        if sample.label != scheduled:
-            return scheduled, sample.label
-    if facts.sample_at(max(at - 1, -1)) is None:
-        return _scheduled_at(facts, max(at - 1, -1)), None
-    return None
+    """Give (scheduled, found) when the set at a step is not proven to be the scheduled one; None when it is.
+
+    The samples at the step's two borders are looked at: no known label may contradict, and one must be known. The one
+    at its end may be missing (a guest that is lost after a quarantine). What our own last look provokes comes after
+    the last sample of all, wherever a failed step ended the scenario.
+    """
+    at = -1 if step is None else step
+    inspecting = at >= len(facts.cell.scenario.steps)
+    begin = max((s.border for s in facts.samples), default=-1) if inspecting else max(at - 1, -1)
+    around = [s for s in facts.samples if s.border in {begin, at}]
+    known = [s for s in around if s.label is not None]
+    wrong = next((s for s in known if s.label != _scheduled_at(facts, s.border)), None)
+    if wrong is not None:
+        return _scheduled_at(facts, wrong.border), wrong.label
+    return None if known else (_scheduled_at(facts, begin), None)
 
 
 def _scheduled_at(facts: Facts, border: int) -> str:
     if border < 0:
         return facts.cell.product.schedule[0].label
-    return facts.cell.scheduled(border, after=True).label
+    return facts.cell.scheduled(min(border, len(facts.cell.scenario.steps)), after=True).label
 
 
 # --- rule 2: the lab ------------------------------------------------------------------------------------------------
@@ -282,16 +292,17 @@ def _scheduled_at(facts: Facts, border: int) -> str:
 
 def _guest_crashed(case: _Case) -> Finding | None:
     crash = next((t for t in case.facts.troubles if t.guest_crashed), None)
-    if crash is None:
+    if crash is None or crash.step is None:
+        # Before the first step the build was not there yet: a guest that dies then says nothing about it.
         return None
-    stage = case.facts.stage_of(crash.step)
-    survived = bool(case.before)
+    at, stage = crash.step, case.facts.stage_of(crash.step)
+    survived = any(c.passed or any(s.index >= at for s in c.steps) for c in case.before)
     return case.unclear(
         f"The guest died at '{stage}': {crash.summary}",
         stage=stage,
         needs=frozenset({Need.CONFIRM if survived else Need.CONTROL}),
         refs=(crash.seq,),
-        suspicion=("crash", stage) if survived else (),
+        suspicion=("crash", stage, str(at)) if survived else (),
     )
 
 
@@ -304,23 +315,18 @@ def _lab_trouble(case: _Case) -> Finding | None:
 
 def _protection_unproven(case: _Case) -> Finding | None:
     facts = case.facts
-    for border in _borders_reached(facts):
-        sample = facts.sample_at(border)
-        where = "before the first step" if border < 0 else f"after '{facts.stage_of(border)}'"
-        if sample is None:
-            return case.unclear(f"Protection was not sampled {where}.", needs=frozenset({Need.RETRY}))
-        if not sample.active:
+    sampled = {s.border for s in facts.samples}
+    unsampled = next((border for border in _borders_reached(facts) if border not in sampled), None)
+    if unsampled is not None:
+        return case.unclear(f"Protection was not sampled {_where(facts, unsampled)}.", needs=frozenset({Need.RETRY}))
+    # Every sample counts, not only the last at its border.
+    for sample in sorted(facts.samples, key=lambda s: (s.border, s.seq)):
+        wrong = _sample_trouble(facts, sample)
+        if wrong is not None:
             return case.unclear(
-                f"Protection was not proven {where}: {sample.why_not or 'no marker fired'}.",
+                wrong,
                 needs=frozenset({Need.RETRY}),
-                refs=(sample.seq,),
-            )
-        scheduled = _scheduled_at(facts, border)
-        if sample.label != scheduled:
-            return case.unclear(
-                f"Signature {sample.label or 'of unknown name'} was loaded {where} where {scheduled} was scheduled.",
-                needs=frozenset({Need.RETRY}),
-                drifted_to=sample.label,
+                drifted_to=sample.label if sample.active else None,
                 refs=(sample.seq,),
             )
     if facts.scan_failures:
@@ -329,6 +335,24 @@ def _protection_unproven(case: _Case) -> Finding | None:
             needs=frozenset({Need.RETRY}),
         )
     return None
+
+
+def _sample_trouble(facts: Facts, sample: SampleSeen) -> str | None:
+    """Say what is wrong with a sample; None when it is active with the scheduled set."""
+    where = _where(facts, sample.border)
+    if not sample.active:
+        return f"Protection was not proven {where}: {sample.why_not or 'no marker fired'}."
+    scheduled = _scheduled_at(facts, sample.border)
+    if sample.label is None:
+        why = sample.why_not or "no single marker fired"
+        return f"Signature of unknown name was loaded {where} where {scheduled} was scheduled: {why}."
+    if sample.label != scheduled:
+        return f"Signature {sample.label} was loaded {where} where {scheduled} was scheduled."
+    return None
+
+
+def _where(facts: Facts, border: int) -> str:
+    return "before the first step" if border < 0 else f"after '{facts.stage_of(border)}'"
 
 
 def _borders_reached(facts: Facts) -> range:
@@ -353,6 +377,11 @@ def _canary_silent(case: _Case) -> Finding | None:
                     needs=frozenset({Need.RETRY}),
                     refs=(silent.seq,),
                 )
+        # A declared exclusion silences the canary inside it; then one outside it must prove that the product is alive.
+        if when is not When.STEP and not any(c.reacted for c in facts.canaries if c.when is when):
+            return case.unclear(
+                f"No canary reacted anywhere ({when} the steps): all were excluded.", needs=frozenset({Need.RETRY})
+            )
     return None
 
 
@@ -362,7 +391,7 @@ def required_canaries(facts: Facts) -> tuple[tuple[When, frozenset[Folder]], ...
     The install folder itself exists only after an install that worked, so it counts from then on.
     """
     everywhere = frozenset(Folder) - {Folder.INSTALL}
-    installed = any(s.kind == "install" and s.expectation is None and s.status == "passed" for s in facts.steps)
+    installed = any(s.kind == "install" and s.status is StepStatus.PASSED for s in facts.steps)
     went_on = installed and any(s.kind == "launch" for s in facts.steps)
     after = frozenset(Folder) if installed else everywhere
     middle = ((When.STEP, frozenset({Folder.INSTALL})),) if went_on else ()
@@ -391,8 +420,8 @@ def _step_failed(case: _Case) -> Finding | None:
     if step is None:
         return None
     same = [c for c in case.before if c.failed is not None and c.failed.failure == step.failure]
-    passed = [c for c in case.before if c.passed]
-    if same and not passed:
+    passed = [c for c in case.before if _passes(c, step.index)]
+    if len(same) == len(case.before):
         return _fails_without_product(case, step, same)
     if len(passed) != len(case.before):
         return case.unclear(
@@ -400,7 +429,7 @@ def _step_failed(case: _Case) -> Finding | None:
             stage=step.kind,
             refs=(step.seq,),
         )
-    if not any(c.passed for c in case.after):
+    if not any(_passes(c, step.index) for c in case.after):
         return case.unclear(
             f"The step '{step.kind}' failed and passes in the control; a fresh control run is needed to be sure.",
             needs=frozenset({Need.CONTROL_AFTER}),
@@ -427,16 +456,23 @@ def _step_failed(case: _Case) -> Finding | None:
             needs=frozenset({Need.CONFIRM}),
             refs=(step.seq, *sorted({d.detection.seq for d in alerts})),
         )
+    unread = case.facts.unread
+    record = f"what it recorded could not all be read ({unread[0]})" if unread else "the product left no record"
     return case.finding(
         Outcome.BROKEN,
-        f"The step '{step.kind}' fails with the product and passes without it; the product left no record:"
-        f" {_step_text(step)}",
+        f"The step '{step.kind}' fails with the product and passes without it; {record}: {_step_text(step)}",
         stage=step.kind,
         blame=Blame.PRODUCT,
         mechanism=Mechanism.UNKNOWN,
         needs=frozenset({Need.CONFIRM}),
         refs=(step.seq,),
     )
+
+
+def _passes(control: Facts, index: int) -> bool:
+    """Tell whether a control passes one step. It may fail at a later one: a build's own fault excuses no product."""
+    ran = [s.status for s in control.steps if s.index == index]
+    return bool(ran) and all(status is StepStatus.PASSED for status in ran)
 
 
 def _fails_without_product(case: _Case, step: StepSeen, same: Sequence[Facts]) -> Finding:
@@ -480,43 +516,59 @@ def _not_read(case: _Case) -> Finding | None:
         return case.unclear("The files were not inspected after the last step.", needs=frozenset({Need.RETRY}))
     if not facts.passed:
         return case.unclear("Not every step ran, and none failed.", needs=frozenset({Need.RETRY}))
+    if not _comparable(case.before):
+        return case.unclear(
+            "No control run passed with its files inspected, so nothing can be said about changes behind our back.",
+            needs=frozenset({Need.CONTROL}),
+        )
     return None
 
 
 def _changed_behind_our_back(case: _Case) -> Finding | None:
-    changed = changed_files(case.facts, case.before)
-    odd = changed + tuple(f"module {m}" for m in case.facts.foreign_modules)
+    controls = _comparable(case.before)
+    ordinary = {m for c in controls for m in c.foreign_modules}
+    modules = sorted(set(case.facts.foreign_modules) - ordinary)
+    odd = changed_files(case.facts, controls) + tuple(f"module {m}" for m in modules)
     if not odd:
         return None
+    # What differs between two controls moves by itself, so one control alone does not convict.
+    sure = len(controls) >= 2  # noqa: PLR2004 - the same number as for a control's failure
     return case.unclear(
         f"All steps passed and the product recorded nothing, yet {odd[0]} differs from the control.",
         stage=INSPECT,
-        needs=frozenset({Need.CONFIRM}),
-        suspicion=("changed", *odd),
+        needs=frozenset({Need.CONFIRM if sure else Need.CONTROL}),
+        suspicion=("changed", *odd) if sure else (),
     )
+
+
+def _comparable(controls: Sequence[Facts]) -> tuple[Facts, ...]:
+    return tuple(c for c in controls if c.passed and c.files is not None)
 
 
 def changed_files(facts: Facts, controls: Sequence[Facts]) -> tuple[str, ...]:
     """Name the files that vanished or changed against the control, sorted; what is declared volatile moves by itself.
 
-    A declared patch needs no exception: it is the same in the control.
+    A declared patch needs no exception: it is the same in the control. What is not in every passing control, or not the
+    same in all of them, moves by itself as well.
     """
-    passing = [c for c in controls if c.passed and c.files is not None]
-    if facts.files is None or not passing:
+    listings = [{fold(f.path): f for f in c.files or ()} for c in _comparable(controls)]
+    if facts.files is None or not listings:
         return ()
     volatile = [fold(pattern) for pattern in facts.cell.scenario.volatile]
     root = fold(facts.cell.build.install_dir) + "\\"
     mine = {fold(f.path): f for f in facts.files}
     problems: set[str] = set()
-    for expected in passing[-1].files or ():
-        key = fold(expected.path)
+    for key in set(listings[0]).intersection(*listings[1:]):
         if any(fnmatchcase(key.removeprefix(root), pattern) for pattern in volatile):
             continue
+        expected = [listing[key] for listing in listings]
         found = mine.get(key)
         if found is None:
-            problems.add(f"{expected.path} (gone)")
-        elif found.sha256 != expected.sha256:
-            problems.add(f"{expected.path} (changed)" if found.sha256 else f"{expected.path} (cannot be opened)")
+            problems.add(f"{expected[0].path} (gone)")
+        elif found.sha256 is None and all(e.sha256 is not None for e in expected):
+            problems.add(f"{expected[0].path} (cannot be opened)")
+        elif {found.sha256} != {e.sha256 for e in expected} and len({e.sha256 for e in expected}) == 1:
+            problems.add(f"{expected[0].path} (changed)")
     return tuple(sorted(problems))
 
 
@@ -602,6 +654,9 @@ def _trouble_refs(facts: Facts) -> tuple[int, ...]:
 
 # --- settling all attempts of a cell ----------------------------------------------------------------------------------
 
+#: These outcomes rest on the product's own record about the build, which stands whatever other attempts say.
+_PRODUCT_EVIDENCE = frozenset({Outcome.QUARANTINED, Outcome.BLOCKED})
+
 _SEVERITY = (Outcome.QUARANTINED, Outcome.BLOCKED, Outcome.BROKEN, Outcome.BUILD_FAULT)
 
 
@@ -618,7 +673,7 @@ def settle(findings: Sequence[Finding], *, stages: Sequence[str], confirm: int =
         make it ``flaky``.
     """
     ordered = tuple(sorted(findings, key=lambda f: (f.attempt_id, f.rule)))
-    acted = [f for f in ordered if f.rule == "product.acted" and f.outcome in BAD]
+    acted = [f for f in ordered if f.outcome in _PRODUCT_EVIDENCE]
     if acted:
         return _convict(acted, ordered, stages=stages, confirm=confirm)
     bad = [f for f in ordered if f.outcome in BAD]
@@ -635,12 +690,11 @@ def settle(findings: Sequence[Finding], *, stages: Sequence[str], confirm: int =
         return _unsettled(bad[0], ordered, f"{bad[0].outcome} did not repeat on a fresh guest.")
     doubts = [f for f in ordered if f.outcome is Outcome.INCONCLUSIVE and Need.RETRY not in f.needs]
     if good and not doubts:
-        worst = next((f for f in good if f.outcome is Outcome.DETECTED), good[0])
-        return _as_verdict(worst, ordered, flaky=len({f.outcome for f in good}) > 1, confirmed=True)
+        return _settle_good(good, ordered)
     if good:
         return _unsettled(doubts[0], ordered, f"One attempt passed and another could not tell: {doubts[0].reason}")
     if ordered:
-        return _as_verdict(ordered[0], ordered, flaky=False, confirmed=False)
+        return _as_verdict((doubts or ordered)[0], ordered, flaky=False, confirmed=False)
     return Verdict(
         outcome=Outcome.INCONCLUSIVE,
         rule="nothing.ran",
@@ -654,13 +708,39 @@ def settle(findings: Sequence[Finding], *, stages: Sequence[str], confirm: int =
     )
 
 
+def _settle_good(good: Sequence[Finding], ordered: tuple[Finding, ...]) -> Verdict:
+    """Take the worst of the good findings; an alert about the build in an attempt that the lab lost stands as well."""
+    worst = next((f for f in good if f.outcome is Outcome.DETECTED), good[0])
+    verdict = _as_verdict(worst, ordered, flaky=len({f.outcome for f in good}) > 1, confirmed=True)
+    witness = next((f for f in ordered if f.detections and f.drifted_to is None), None)
+    if worst.outcome is Outcome.DETECTED or witness is None:
+        return verdict
+    alert = witness.detections[0]
+    return replace(
+        verdict,
+        outcome=Outcome.DETECTED,
+        reason=f"Every step passed in one guest; in another, which the lab lost, the product recorded"
+        f" {alert.detection.threat or 'an alert'} about {_target(alert)}.",
+        stage=alert.stage,
+        blame=Blame.PRODUCT,
+        mechanism=alert.detection.mechanism,
+        flaky=True,
+        detections=witness.detections,
+    )
+
+
+def _timeouts_of(bad: Sequence[Finding], ordered: Sequence[Finding]) -> list[Finding]:
+    """Give the findings that only ran out of time beside other guests: they confirm nothing, and contradict nothing."""
+    stages = {f.stage for f in bad if f.rule == "step.failed"}
+    return [f for f in ordered if f.outcome is Outcome.INCONCLUSIVE and Need.ALONE in f.needs and f.stage in stages]
+
+
 def _convict(bad: Sequence[Finding], ordered: tuple[Finding, ...], *, stages: Sequence[str], confirm: int) -> Verdict:
     place = {stage: index for index, stage in reversed(list(enumerate([*stages, INSPECT])))}
     worst = min(bad, key=lambda f: (_SEVERITY.index(f.outcome), place.get(f.stage or "", 0), f.attempt_id))
-    earliest = min(bad, key=lambda f: (place.get(f.stage or "", 0), f.attempt_id)).stage
-    agree = {(f.outcome, f.stage) for f in ordered}
-    verdict = _as_verdict(worst, ordered, flaky=len(agree) > 1, confirmed=len(bad) >= confirm)
-    return replace(verdict, stage=earliest)
+    timeouts = _timeouts_of(bad, ordered)
+    agree = {(f.outcome, f.stage) for f in ordered if f not in timeouts}
+    return _as_verdict(worst, ordered, flaky=len(agree) > 1, confirmed=len(bad) >= confirm)
 
 
 def _repeated_suspicion(ordered: Sequence[Finding], *, confirm: int) -> Finding | None:

@@ -11,7 +11,7 @@ from harness.deadline import Deadline
 from harness.errors import LabError
 from harness.fake_guest import FakeMachine
 from harness.image import Image
-from harness.providers.api import Endpoint, Fitness
+from harness.providers.api import Endpoint, Fitness, Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,12 @@ class _FakeLease:
     def endpoint(self) -> Endpoint:
         return Endpoint(transport="fake", address=self.machine.name)
 
-    def lost(self) -> str | None:
+    def lost(self) -> Loss | None:
         """Answer as an engine would: whoever asks when the lease is over hears that the guest is gone."""
-        return "the lease is over" if self.machine.released else self.machine.ended
+        machine = self.machine
+        if machine.ended is None:
+            return None
+        return Loss(summary=machine.ended, crashed=machine.crashed and not machine.released)
 
 
 class FakeProvider:

@@ -286,7 +286,7 @@
   };
   const dialogBox = (text) => h("figure", { class: "box" }, h("figcaption", null, w("dialog")), h("p", null, text));
   const pictureBox = (p) => {
-    const caption = h("figcaption", null, w("screen") + ": " + w("screen.at", { caption: p.caption ?? stage(p.stage), s: num(p.at_s) }));
+    const caption = h("figcaption", null, w("screen") + ": " + w("screen.at", { stage: stage(p.stage), s: num(p.at_s) }));
     if (p.data === undefined || p.data === null) return h("figure", { class: "box" }, caption, h("p", null, p.why_not ?? w("unknown")));
     const src = "data:image/png;base64," + imageRows[p.data];
     const show = () => { zoom.replaceChildren(h("button", { type: "button", "aria-label": w("close") }, h("img", { src, alt: w("screen") }))); zoom.showModal(); };
@@ -405,12 +405,16 @@
     return rest.length > 0 && sub(w("screen"), h("div", { class: "two" }, rest.map(pictureBox)));
   };
   const logs = (a) => {
-    const items = (a.excerpts ?? []).map((x) => {
+    const written = (x) => x.decisive || x.kind === "log" || x.kind === "product";
+    const all = a.excerpts ?? [], looks = all.filter((x) => !written(x));
+    const excerpt = (x) => {
       const body = x.data === undefined || x.data === null ? (x.why_not ?? "") : lazily(textRows, "t", x.data);
       const notes = [stage(x.stage ?? ""), x.source, "+" + secs(x.at_s), x.size_bytes !== undefined && w("bytes", { n: num(x.size_bytes) }), x.encoding, x.cut && w("cut"), x.truncated && w("truncated")].filter(Boolean).join(" · ");
       return h("details", { class: "log", open: x.decisive }, h("summary", null, mono(x.name ?? ""), " ", x.decisive && h("span", { class: "pill warn" }, w("decisive")), " ", h("span", { class: "quiet" }, notes)), h("pre", { tabindex: "0", dir: "ltr" }, body));
-    });
-    return items.length > 0 && sub(w("logs"), items, a.excerpts_left_out > 0 && h("p", { class: "plain" }, w("logs.left", { n: a.excerpts_left_out })));
+    };
+    return all.length > 0 && sub(w("logs"), all.filter(written).map(excerpt),
+      looks.length > 0 && h("details", { class: "looks" }, h("summary", null, w("looks", { n: looks.length })), looks.map(excerpt)),
+      a.excerpts_left_out > 0 && h("p", { class: "plain" }, w("logs.left", { n: a.excerpts_left_out })));
   };
   const attemptsOf = (c) => {
     const own = c.attempts ?? [], controls = c.control?.attempts ?? [];

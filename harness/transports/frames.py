@@ -88,25 +88,32 @@ class ReplyReader:
     def _header(self, line: bytes, number: int) -> dict[str, object]:
         try:
             header = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             msg = "a reply's first line is no JSON"
             raise ProtocolError(msg) from error
-        if not isinstance(header, dict) or header.get("id") != number:
+        if not isinstance(header, dict) or not _is_whole(header.get("id")) or header["id"] != number:
             msg = f"the reply does not answer request {number}"
             raise ProtocolError(msg)
         return header
 
     def _length(self, header: dict[str, object], key: str) -> int:
         value = header.get(key)
-        if not isinstance(value, int) or not 0 <= value <= self._cap:
+        if not isinstance(value, int) or not _is_whole(value) or not 0 <= value <= self._cap:
             msg = f"the reply announces {value!r} bytes of '{key}'"
             raise ProtocolError(msg)
         return value
 
 
+def _is_whole(value: object) -> bool:
+    """Tell whether a JSON value is a whole number; ``true`` equals 1 in Python and is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _integer(header: dict[str, object], key: str) -> int | None:
     value = header.get(key)
-    if value is None or isinstance(value, int):
+    if value is None:
+        return None
+    if isinstance(value, int) and _is_whole(value) and abs(value) < 2**63:
         return value
     msg = f"the reply's '{key}' is no number"
     raise ProtocolError(msg)
@@ -114,7 +121,8 @@ def _integer(header: dict[str, object], key: str) -> int | None:
 
 def _integer_or_float(header: dict[str, object], key: str) -> float:
     value = header.get(key, 0.0)
-    if isinstance(value, int | float):
+    # False for NaN, infinity and what a float cannot hold.
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:  # noqa: PLR2004 - 31 years
         return value
     msg = f"the reply's '{key}' is no number"
     raise ProtocolError(msg)
