@@ -35,7 +35,7 @@ def lines_of(attempt: Attempt, log_name: str) -> Iterator[Line | Unread]:
 
 
 class _Log:
-    """One log while its pieces are read: the start of a line that waits for its end, and where the next piece begins."""
+    """One log while its pieces are read: the start of a line that waits for its end, and where the next must begin."""
 
     def __init__(self, name: str) -> None:
         self._name = name

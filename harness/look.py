@@ -166,9 +166,10 @@ def listening_ports(raw: bytes) -> frozenset[int]:
 
 
 def entries(raw: bytes) -> tuple[tuple[Entry, ...], bool]:
-    """Read a listing and whether it was cut. A folder that could not be read raises ``LookError``; a missing one is empty.
+    """Read a listing and whether it was cut. A missing folder is empty.
 
-    Otherwise a lab's trouble would read as files that a product took away.
+    Raises:
+        LookError: A folder could not be read; the lab's trouble must not look like files that a product took away.
     """
     listings = _objects(answer(raw).get("list"))
     unreadable = [

@@ -140,7 +140,8 @@ def plan(*cells: Cell, confirm: int = 2, retries: int = 1, max_age_s: float = 72
 
 def parsers(name: str) -> ProductParser:
     """Give the parser of the simulated product, or of none."""
-    return {NAME: PARSER, "none": NONE_PARSER}[name]
+    known: dict[str, ProductParser] = {NAME: PARSER, "none": NONE_PARSER}
+    return known[name]
 
 
 def well(_cell: Cell, _number: int) -> Mischief:

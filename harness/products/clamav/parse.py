@@ -5,7 +5,7 @@
 3. One detection may be written several times, and again for a name with `` (deleted)`` behind it: joined by path and
    name within a step.
 4. ``Daemon failed to scan`` and ``PATH: WHY ERROR`` are the scanner saying that an object was not checked.
-5. The settings, read back at the end, name what is not watched. What means *found* in another shape is said to be unread.
+5. The settings, read back at the end, name what is not watched. *Found* in another shape is unread.
 
 Source: ClamAV 1.4 clamd/scanner.c (``ExtendedDetectionInfo``) and clamonacc/client/protocol.c; recorded lines in
 tests/recorded/clamav.
@@ -29,7 +29,7 @@ _FOUND_BY_CLIENT = re.compile(r"^(?P<path>/.*): (?P<name>\S+) FOUND$")
 _MOVED = re.compile(r"^(?P<path>/.*): moved to '(?P<where>.*)'$")
 # "ClamMisc: Unexpected issue; Daemon failed to scan: /path"; no path may stand before it, or a file's name could lie.
 _FAILED = re.compile(r"^[^/]*Daemon failed to scan: (?P<path>.*)$")
-# Source: clamd/scanner.c of ClamAV 1.4, logg(LOGG_ERROR, "%s: %s ERROR\n"): the scan of one object ended without an answer.
+# Source: clamd/scanner.c of ClamAV 1.4, logg(LOGG_ERROR, "%s: %s ERROR\n"): one object got no answer.
 _NOT_SCANNED = re.compile(r"^.{24} -> (?:ERROR: )?(?P<path>/.*): (?P<what>.*) ERROR$")
 # Source: clamd.conf(5): options that take paths, or the desktop user's accesses, out of what is watched.
 _EXCLUDES_PATH = re.compile(r"^\s*OnAccessExcludePath\s+(?P<path>.+?)\s*$", re.MULTILINE)

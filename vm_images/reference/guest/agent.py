@@ -10,8 +10,9 @@ Frames, both ways: one line of JSON, then the raw bytes that the line announces.
             "out": LENGTH, "err": LENGTH, "out_cut": bool, "err_cut": bool}
            + bytes of both outputs, in this order
 
-A program runs in a session of its own; at its timeout the whole session's process group is killed. Output beyond ``cap``
-is read and dropped, so that a program that floods neither blocks nor fills memory. At the end of its input the agent ends.
+A program runs in a session of its own; at its timeout the whole session's process group is killed. Output beyond
+``cap`` is read and dropped, so that a program that floods neither blocks nor fills memory. The end of the input ends
+the agent.
 """
 
 import contextlib

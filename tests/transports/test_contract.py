@@ -1,0 +1,201 @@
+"""What every way into a guest promises (``harness/transports/api.py``), held against the simulated and the real one."""
+
+from __future__ import annotations
+
+import resource
+import secrets
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.errors import GuestCommandTimeout, GuestUnreachable
+from harness.fake_guest import FakeMachine, Mischief
+from harness.image import Image
+from harness.providers.docker import DockerProvider
+from harness.transports.api import OUTPUT_CAP_BYTES, Transport
+from harness.transports.docker_exec import DockerExecTransport
+from harness.transports.fake import FakeTransport
+
+KOREAN = "/tmp/한글 폴더/시세표 (1).txt"
+
+
+def soon() -> Deadline:
+    return Deadline.after(20)
+
+
+@pytest.fixture(scope="module")
+def container(docker_provider: DockerProvider, reference_image: Image) -> Iterator[str]:
+    """Give one container for all tests of this module."""
+    with docker_provider.lease(reference_image, run_id="contract-t", name="transport", deadline=soon()) as lease:
+        yield lease.endpoint.address
+
+
+@pytest.fixture(params=["fake", pytest.param("docker_exec", marks=pytest.mark.guest)])
+def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
+    if request.param == "fake":
+        yield FakeTransport(FakeMachine("guest"))
+        return
+    provider: DockerProvider = request.getfixturevalue("docker_provider")
+    made = DockerExecTransport(provider.client, request.getfixturevalue("container"))
+    yield made
+    made.close()
+
+
+def test_a_program_s_exit_code_is_a_result_and_no_error(transport: Transport) -> None:
+    good, bad = (transport.run([program], deadline=soon()) for program in ("/bin/true", "/bin/false"))
+    assert (good.exit_code, good.ok, bad.exit_code, bad.ok) == (0, True, 1, False)
+
+
+def test_a_program_that_does_not_exist_did_not_start(transport: Transport) -> None:
+    result = transport.run(["/opt/nonsense"], deadline=soon())
+    assert (result.exit_code, result.errno, result.ok) == (None, 2, False)
+
+
+def test_an_empty_command_is_refused(transport: Transport) -> None:
+    with pytest.raises(ValueError, match="argv is empty"):
+        transport.run([], deadline=soon())
+
+
+def test_a_megabyte_of_bytes_goes_in_and_comes_back(transport: Transport) -> None:
+    sent = secrets.token_bytes(1024**2)
+    result = transport.run(["/bin/cat"], stdin=sent, deadline=soon())
+    assert result.stdout == sent
+    assert not result.stdout_truncated
+
+
+def test_a_program_runs_as_the_administrator_or_as_the_named_user(transport: Transport) -> None:
+    said = [transport.run(["/usr/bin/id", "-un"], user=user, deadline=soon()).stdout for user in (None, "trader")]
+    assert said == [b"root\n", b"trader\n"]
+
+
+def test_a_program_that_still_runs_at_the_deadline_is_ended_and_the_way_in_stays(transport: Transport) -> None:
+    begun = time.monotonic()
+    with pytest.raises(GuestCommandTimeout):
+        transport.run(["/bin/sleep", "30"], deadline=Deadline.after(0.3))
+    assert time.monotonic() - begun < 5
+    assert transport.run(["/bin/true"], deadline=soon()).ok
+
+
+@pytest.mark.parametrize("size", [OUTPUT_CAP_BYTES, OUTPUT_CAP_BYTES + 1])
+def test_output_beyond_the_cap_is_cut_and_said_to_be(size: int, transport: Transport) -> None:
+    result = transport.run(["/usr/bin/head", "-c", str(size), "/dev/zero"], deadline=soon())
+    assert (len(result.stdout), result.stdout_truncated) == (OUTPUT_CAP_BYTES, size > OUTPUT_CAP_BYTES)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\n", bytes(3_000_000)], ids=["empty", "binary", "large"])
+def test_a_file_is_pushed_and_pulled_unchanged_also_by_a_korean_name(content: bytes, transport: Transport) -> None:
+    transport.push(content, KOREAN, deadline=soon())
+    assert transport.pull(KOREAN, deadline=soon()) == (content, False)
+
+
+def test_a_file_is_pulled_up_to_a_limit_and_said_to_be_cut(transport: Transport) -> None:
+    transport.push(b"0123456789", "/tmp/hts-cut", deadline=soon())
+    assert transport.pull("/tmp/hts-cut", max_bytes=4, deadline=soon()) == (b"0123", True)
+    assert transport.pull("/tmp/hts-cut", max_bytes=10, deadline=soon()) == (b"0123456789", False)
+
+
+def test_a_missing_file_is_told_as_missing(transport: Transport) -> None:
+    with pytest.raises(FileNotFoundError):
+        transport.pull("/tmp/없는 파일", deadline=soon())
+
+
+def test_closing_twice_is_no_error(transport: Transport) -> None:
+    transport.close()
+    transport.close()
+
+
+def test_a_scripted_call_fails_and_the_next_does_not() -> None:
+    transport = FakeTransport(FakeMachine("guest", mischief=Mischief(fails_at_call=2)))
+    with pytest.raises(GuestUnreachable):
+        transport.run(["/bin/true"], deadline=soon())
+    assert transport.run(["/bin/true"], deadline=soon()).ok
+
+
+# --- only where programs are real -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real(docker_provider: DockerProvider, container: str) -> Iterator[DockerExecTransport]:
+    made = DockerExecTransport(docker_provider.client, container)
+    yield made
+    made.close()
+
+
+@pytest.mark.guest
+def test_every_exit_code_and_signal_is_told(real: DockerExecTransport) -> None:
+    codes = [real.run(["/bin/sh", "-c", f"exit {n}"], deadline=soon()).exit_code for n in (0, 1, 42, 255)]
+    assert codes == [0, 1, 42, 255]
+    killed = real.run(["/bin/sh", "-c", "kill -9 $$"], deadline=soon())
+    assert (killed.exit_code, killed.signal) == (None, 9)
+
+
+@pytest.mark.guest
+def test_the_two_outputs_are_kept_apart(real: DockerExecTransport) -> None:
+    result = real.run(["/bin/sh", "-c", "echo out; echo err >&2"], deadline=soon())
+    assert (result.stdout, result.stderr) == (b"out\n", b"err\n")
+
+
+@pytest.mark.guest
+def test_nothing_is_expanded_by_a_shell(real: DockerExecTransport) -> None:
+    result = real.run(["/usr/bin/printf", "%s|", "$HOME", "*", "a b", "'"], deadline=soon())
+    assert result.stdout == b"$HOME|*|a b|'|"
+
+
+@pytest.mark.guest
+def test_the_deadline_ends_the_grandchildren_too(real: DockerExecTransport) -> None:
+    mark = f"3{secrets.randbelow(10**6):06}"
+    with pytest.raises(GuestCommandTimeout):
+        real.run(["/bin/sh", "-c", f"sh -c 'sleep {mark} & sleep {mark}' & wait"], deadline=Deadline.after(0.5))
+    found = real.run(["/usr/bin/pgrep", "-f", f"sleep {mark}"], deadline=soon())
+    assert (found.exit_code, found.stdout) == (1, b"")
+
+
+@pytest.mark.guest
+def test_a_child_that_keeps_the_output_open_does_not_keep_the_answer_waiting(real: DockerExecTransport) -> None:
+    begun = time.monotonic()
+    result = real.run(["/bin/sh", "-c", "sleep 20 & echo started"], deadline=soon())
+    assert result.stdout == b"started\n"
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.guest
+def test_a_flood_is_dropped_and_does_not_fill_memory(real: DockerExecTransport) -> None:
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = real.run(["/usr/bin/head", "-c", str(64 * 1024**2), "/dev/zero"], deadline=soon())
+    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
+    assert (len(result.stdout), result.stdout_truncated) == (OUTPUT_CAP_BYTES, True)
+    assert grown_mib < 5 * OUTPUT_CAP_BYTES / 1024**2
+
+
+@pytest.mark.guest
+def test_a_program_that_does_not_read_its_input_is_no_trouble(real: DockerExecTransport) -> None:
+    assert real.run(["/bin/true"], stdin=bytes(1024**2), deadline=soon()).ok
+
+
+@pytest.mark.guest
+def test_a_user_who_does_not_exist_is_lab_trouble(real: DockerExecTransport) -> None:
+    with pytest.raises(GuestUnreachable):
+        real.run(["/bin/true"], user="nobody-here", deadline=soon())
+
+
+@pytest.mark.guest
+def test_a_container_that_is_killed_in_the_middle_is_unreachable_at_once(
+    docker_provider: DockerProvider, reference_image: Image
+) -> None:
+    import threading
+
+    with docker_provider.lease(reference_image, run_id="contract-t", name="killed", deadline=soon()) as lease:
+        transport = DockerExecTransport(docker_provider.client, lease.endpoint.address)
+        assert transport.run(["/bin/true"], deadline=soon()).ok
+        killer = threading.Timer(0.3, docker_provider.client.containers.get(lease.endpoint.address).kill)
+        killer.start()
+        begun = time.monotonic()
+        with pytest.raises(GuestUnreachable):
+            transport.run(["/bin/sleep", "30"], deadline=Deadline.after(30))
+        assert time.monotonic() - begun < 10
+        killer.join()
+        with pytest.raises(GuestUnreachable):
+            transport.run(["/bin/true"], deadline=soon())
+        transport.close()
