@@ -22,7 +22,7 @@ from harness.stores.api import RunState
 from harness.stores.memory import MemoryStore
 from harness.stores.sqlite import SqliteStore
 from harness.verdict import Outcome
-from tests.fake_lab import CLEAN, INCIDENT, STRICT, FakeLab, cell, judged, parsers, plan
+from tests.fake_lab import CLEAN, INCIDENT, STRICT, FakeLab, cell, parsers, plan
 
 RUN_ID = "killed"
 CELLS = (
@@ -95,7 +95,7 @@ class Nursery:
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     made = Nursery()
-    made.whole_s = made.run(tmp_path_factory.mktemp("whole") / "store")
+    made.whole_s = min(made.run(tmp_path_factory.mktemp("whole") / "store") for _ in range(2))
     yield made
     made.close()
 
@@ -118,14 +118,15 @@ def test_a_run_that_was_killed_is_finished_by_resuming_it(moment: float, nursery
     for attempt in stored_attempts(store) if known else ():
         assert attempt.complete
         assert all(attempt.blobs.get(e.blob) is not None for e in attempt.events if e.blob is not None)
-    if known.get(RUN_ID) is RunState.COMPLETE:
-        pytest.skip(f"the run was done before it could be killed, after {after_s:.3f} s")
-
-    asked = store.plan_of(RUN_ID) if known else plan(*CELLS)
-    result = FakeLab(faults=FAULTS).run(asked, store, run_id=RUN_ID, resume=bool(known))
-    assert (result.state, result.trouble) == (RunState.COMPLETE, None), f"killed after {after_s:.3f} s"
-    assert [judged(result, c).outcome for c in CELLS] == OUTCOMES
-    assert set(result.judgements) == set(every_cell())
+    # A busy moment while measuring, and a child is done before its end comes: then nothing is left to resume.
+    if known.get(RUN_ID) is not RunState.COMPLETE:
+        asked = store.plan_of(RUN_ID) if known else plan(*CELLS)
+        result = FakeLab(faults=FAULTS).run(asked, store, run_id=RUN_ID, resume=bool(known))
+        assert (result.state, result.trouble) == (RunState.COMPLETE, None), f"killed after {after_s:.3f} s"
+    judgements = store.judgements(RUN_ID)
+    assert [judgements[c.id].outcome for c in CELLS] == OUTCOMES
+    assert set(judgements) == set(every_cell())
+    assert store.find_run(RUN_ID).state is RunState.COMPLETE
     assert list(store.unfinished(RUN_ID)) == []
     assert len(stored_attempts(store)) == guests_of_a_whole_run()
     store.close()

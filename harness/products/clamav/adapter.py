@@ -33,7 +33,7 @@ CLAMD_LOG = ROOT / "clamd.log"
 CLAMONACC_LOG = ROOT / "clamonacc.log"
 
 #: Profile -> the settings that differ. Many resident scanners do not unpack archives when a file is opened.
-PROFILES = {"standard": {"ScanArchive": "no"}}
+PROFILES = {"standard": {"ScanArchive": "no"}, "unpack": {"ScanArchive": "yes"}}
 
 _START = f"""set -e
 install -d -o clamav -g clamav {ROOT} {ROOT}/db
