@@ -93,8 +93,8 @@ class BareCell:
     installer_name: str
 
 
-def run_bare_cell(cell: BareCell, *, name: str) -> None:
-    """Do all steps in a container of this name, and remove it.
+def run_bare_cell(cell: BareCell, *, name: str) -> int:
+    """Do all steps in a container of this name, and remove it; give how many ``docker exec`` that took.
 
     Raises:
         BareError: A step did not come to what it must.
@@ -108,7 +108,7 @@ def run_bare_cell(cell: BareCell, *, name: str) -> None:
             _serve(guest, server)
         scanner.canaries(FOLDERS)
         scanner.sample()
-        steps = (
+        steps: tuple[Callable[[], None], ...] = (
             lambda: _deliver(guest, cell),
             lambda: _install(guest, cell),
             lambda: _list(guest),
@@ -125,6 +125,20 @@ def run_bare_cell(cell: BareCell, *, name: str) -> None:
         scanner.read_logs([])
         guest.observe({"list": [{"root": f"{CLAMAV}/quarantine"}]})
         guest.run("cat", f"{CLAMAV}/clamd.conf")
+        return guest.execs
+
+
+def exec_seconds(cell: BareCell, *, name: str, times: int) -> list[float]:
+    """Give the seconds of ``docker exec`` of a program that does nothing, in an idle container of this name."""
+    taken: list[float] = []
+    with _container(cell, name):
+        guest = _Guest(name)
+        _until(lambda: guest.run("head", "-c", "65536", "/run/hts-compat/session.json", check=False), 0.05, "session")
+        for _ in range(times):
+            began = time.perf_counter()
+            guest.run("true")
+            taken.append(time.perf_counter() - began)
+    return taken
 
 
 @contextmanager
@@ -137,7 +151,14 @@ def _container(cell: BareCell, name: str) -> Iterator[None]:
 
 
 def _docker(*arguments: str, stdin: bytes = b"", check: bool = True) -> bytes:
-    done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, timeout=LIMIT_S, check=False)
+    try:
+        done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, timeout=LIMIT_S, check=False)
+    except FileNotFoundError as error:
+        msg = "There is no command 'docker' in the PATH; a cell by hand is made with it."
+        raise BareError(msg) from error
+    except subprocess.TimeoutExpired as error:
+        msg = f"docker {' '.join(arguments)[:200]} did not end within {LIMIT_S:g} s"
+        raise BareError(msg) from error
     if done.returncode != 0:
         if not check:
             return b""
@@ -152,13 +173,16 @@ class _Guest:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.execs = 0
 
     def run(self, *argv: str, stdin: bytes = b"", check: bool = True) -> bytes:
         """Run a program as the administrator; give what it wrote (nothing when it failed and that may be)."""
+        self.execs += 1
         return _docker("exec", "--interactive", self._name, *argv, stdin=stdin, check=check)
 
     def run_in_desktop(self, *argv: str, stdin: bytes = b"") -> bytes:
         """Run a program as the desktop user."""
+        self.execs += 1
         variables = [part for key, value in DESKTOP.items() for part in ("--env", f"{key}={value}")]
         return _docker("exec", "--interactive", "--user", "trader", *variables, self._name, *argv, stdin=stdin)
 

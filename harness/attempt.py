@@ -59,6 +59,7 @@ HARNESS = "harness"
 #: Names of the programs that the harness starts in a guest; their processes carry the name, and so do their children's.
 INSTALL_JOB = "install"
 LAUNCH_JOB = "launch"
+UNINSTALL_JOB = "uninstall"
 
 
 class Event(Frozen):

@@ -24,6 +24,14 @@ class Component(StrEnum):
     DATA = "data"
 
 
+class BuildKind(StrEnum):
+    """How a build comes onto a PC: its setup program runs, Windows Installer installs it, or it is unpacked."""
+
+    PROGRAM = "program"
+    MSI = "msi"
+    PORTABLE = "portable"
+
+
 class BuildFile(Frozen):
     """One file that a build installs. Digests are None where they cannot be known before the install."""
 
@@ -49,8 +57,9 @@ class Build(Frozen):
 
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
-    installer: Artifact
-    install_dir: str = Field(min_length=3, description=r"Canonical Windows path, such as C:\Program Files\DemoHTS.")
+    kind: BuildKind = BuildKind.PROGRAM
+    installer: Artifact = Field(description="What is delivered: the installer, or a portable build's zip.")
+    install_dir: str = Field(min_length=3, description=r"Canonical Windows path, such as C:\Program Files\HTS.")
     files: tuple[BuildFile, ...] = ()
     patch: tuple[BuildFile, ...] = Field(default=(), description="What the program's own update may put in place.")
     patch_host_dir: str = Field(exclude=True, default="")

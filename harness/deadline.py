@@ -39,11 +39,12 @@ class Deadline:
         """Yield at once, then every ``every_s`` seconds until the deadline, and once more at it.
 
         Yields:
-            Seconds since the first round. The last round starts at the deadline, so that a condition that became
-            true in the final pause is still seen.
+            Seconds since the first round. The last round starts at the deadline or, when the one before it took
+            longer, as soon as that is over: a condition that became true in the meantime is still seen.
         """
-        begun = time.monotonic()
+        begun = round_s = time.monotonic()
         yield 0.0
-        while not self.expired:
+        while round_s < self.at_s:
             time.sleep(min(every_s, self.remaining_s))
-            yield time.monotonic() - begun
+            round_s = time.monotonic()
+            yield round_s - begun

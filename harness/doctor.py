@@ -41,6 +41,9 @@ def examine(root: Path) -> tuple[Examined, ...]:
         _tool("nsis", "makensis", "nsis", what="makes the demo installers", flag="-VERSION"),
         _tool("mmdebstrap", "mmdebstrap", "mmdebstrap", what="makes the image's base without a registry", needed=False),
         _tool("chromium", "chromium", "chromium", what="looks at pages in tests", needed=False),
+        _tool("7-zip", _first("7zz", "7z"), "7zip", what="lists installers in 'build inspect'", flag="i", needed=False),
+        _tool("msitools", "msiinfo", "msitools", what="reads MSI tables in 'build inspect'", needed=False),
+        _tool("innoextract", "innoextract", "innoextract", what="lists Inno Setup in 'build inspect'", needed=False),
         _disk(root),
         _kvm(),
     )
@@ -89,8 +92,13 @@ def _tool(
         done = subprocess.run([path, flag], capture_output=True, timeout=TOOL_TIMEOUT_S, check=False)  # noqa: S603 - found on PATH
     except (OSError, subprocess.SubprocessError) as error:
         return Examined(name=name, ok=False, needed=needed, detail=str(error), fix=f"apt-get install {package}")
-    said = (done.stdout or done.stderr).decode("utf-8", "replace").splitlines()
+    said = [line for line in (done.stdout or done.stderr).decode("utf-8", "replace").splitlines() if line.strip()]
     return Examined(name=name, ok=True, needed=needed, detail=f"{said[0].strip() if said else 'there'} ({what})")
+
+
+def _first(*programs: str) -> str:
+    """Give the first of these programs that is there; the first of all when none is."""
+    return next((program for program in programs if shutil.which(program)), programs[0])
 
 
 def _disk(root: Path) -> Examined:

@@ -49,7 +49,9 @@ class BuildEntry(Frozen):
     """One build of a suite: made from a recipe, or a file that is there."""
 
     recipe: str | None = Field(default=None, description="Path of a recipe, relative to this file.")
-    path: str | None = Field(default=None, description="Path of an installer, relative to this file.")
+    path: str | None = Field(
+        default=None, description="Path of an installer, or of a portable build's zip or folder, relative to this file."
+    )
     name: str | None = Field(default=None, pattern=NAME)
     version: str | None = Field(default=None, pattern=NAME)
     install_dir: str | None = Field(default=None, pattern=WINDOWS_FOLDER)

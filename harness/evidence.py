@@ -18,21 +18,13 @@ from harness.attempt import Attempt, Blobs, Event, Kind, Role
 from harness.errors import Blame
 from harness.facts import Facts, StepSeen, StepStatus
 from harness.frozen import Frozen
-from harness.matrix import (
-    MatrixDetection,
-    Named,
-    Protection,
-    Text,
-    Tried,
-    UtcTime,
-    code_text,
-    detections_of,
-    duration_of,
-    protection_of,
-)
+from harness.matrix import MatrixDetection, Named, Protection, Text, UtcTime
+from harness.matrix_cell import Tried, detections_of, duration_of, protection_of
 from harness.observation import Mechanism
 from harness.plan import Cell
-from harness.verdict import Outcome, Verdict, changed_files
+from harness.rules import changed_files
+from harness.verdict import Outcome, Verdict
+from harness.windows_codes import code_text
 
 #: Bytes of one blob that are shown: so many from its beginning and so many from its end.
 HEAD_BYTES, TAIL_BYTES = 4096, 8192

@@ -81,6 +81,11 @@ class AttributedDetection:
     after_s: float | None = None
 
     @property
+    def object_path(self) -> str:
+        """Give the object as a person knows it: by its Windows path where it has one."""
+        return self.windows or self.detection.target
+
+    @property
     def order(self) -> tuple[int, int]:
         """Give the order in which detections happened: step, then event."""
         step = self.detection.step

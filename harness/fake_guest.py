@@ -60,13 +60,14 @@ class FakeProgram:
     """A trading program in a few words: what it installs, what it opens when, and where it fails by its own fault.
 
     ``files`` and ``patch`` hold bytes by path below ``install_dir``. A ``fault_at`` is one of ``install``, ``launch``,
-    ``self_update`` and ``connect``.
+    ``self_update``, ``connect`` and ``uninstall``.
     """
 
     install_dir: str
     files: Mapping[str, bytes]
     patch: Mapping[str, bytes] = field(default_factory=dict)
     main: str = "DemoHTS.exe"
+    uninstaller: str = "uninstall.exe"
     updater: str = "hts_update.exe"
     module: str = "hts_comm.dll"
     log: str = "logs\\hts.log"

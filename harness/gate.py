@@ -248,7 +248,7 @@ def _rule(policy: Policy, cell: MatrixCell, *, now: datetime, baseline: Sequence
     if cell.outcome not in policy.allow:
         earlier = None if baseline is None else _counterparts(cell, baseline)
         is_new = None if earlier is None else not any(_as_bad(e, cell) for e in earlier)
-        waiver = _waiver(policy, cell, now=now)
+        waiver = waiver_for(policy, cell, now=now)
         if waiver is not None or (policy.known_bad_passes and is_new is False):
             if stale:
                 return ruled(Ruling.UNKNOWN, stale, is_new=is_new, waiver=waiver)
@@ -292,7 +292,8 @@ def _thin_evidence(policy: Policy, cell: MatrixCell) -> str | None:
 # --- waivers and the baseline ----------------------------------------------------------------------------------------
 
 
-def _waiver(policy: Policy, cell: MatrixCell, *, now: datetime) -> Waiver | None:
+def waiver_for(policy: Policy, cell: MatrixCell, *, now: datetime) -> Waiver | None:
+    """Give the first waiver of a policy that covers a cell's outcome and is not over; ``now`` is aware."""
     return next((w for w in policy.waivers if w.covers(cell) and not _is_over(w, now)), None)
 
 

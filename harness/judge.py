@@ -31,7 +31,9 @@ from harness.facts import (
 from harness.image import Folder
 from harness.observation import Action, Detection, Exclusion, Layer, ProductParser, ScanFailure, Unread
 from harness.plan import Cell
-from harness.verdict import Finding, Verdict, decide, settle
+from harness.rules import decide
+from harness.settle import settle
+from harness.verdict import Finding, Verdict
 
 #: Raised with every change of this module that may change what is read.
 READER_VERSION = 1
@@ -125,7 +127,7 @@ def read(attempt: Attempt, *, parsers: Parsers, created: frozenset[str] = frozen
             )
             for e in attempt.of(Kind.TROUBLE)
         ),
-        unread=(*unread, *reading.unread),
+        unread=(*unread, *reading.unread, *_unfinished_scans(attempt)),
         scan_failures=tuple(f"{o.target} ({o.what})" for o in observations if isinstance(o, ScanFailure)),
         exclusions=_exclusions(attempt, [o.path for o in observations if isinstance(o, Exclusion)]),
         files=files,
@@ -463,6 +465,16 @@ def _foreign_modules(reading: _Reading) -> tuple[str, ...]:
             elif not is_inside(windows, cell.build.install_dir) and not is_inside(windows, "C:\\windows"):
                 foreign.add(windows)
     return tuple(sorted(foreign))
+
+
+def _unfinished_scans(attempt: Attempt) -> tuple[str, ...]:
+    """Name the scans on demand that were asked for and did not come to an end: nothing clean follows from them."""
+    scans = attempt.of(Kind.LOOK, subject="scan")
+    return tuple(
+        f"the scan on demand (event {e.seq}) did not finish, or the product has none"
+        for e in scans
+        if e.data.get("finished") is not True
+    )
 
 
 def _build_pids(reading: _Reading) -> frozenset[int]:

@@ -21,7 +21,7 @@ class Judgement(Frozen):
     Attributes:
         attempts, controls: Ids of all attempts that were looked at. The judgement key is made of these and of the
             versions.
-        cell: The cell's object of matrix.json (contract), ready to be rendered; made by ``matrix.cell_of``.
+        cell: The cell's object of matrix.json (contract), ready to be rendered; made by ``matrix_cell.cell_of``.
         cloud: Something in the cell depended on a vendor's cloud; such a cell is never answered from the store.
         cached_from: The run whose attempts answered this cell; None when it was run.
         run_id: The run that this judgement was made in.

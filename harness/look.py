@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -234,9 +235,11 @@ def mapped_files(raw: bytes) -> tuple[str, ...]:
 
 
 def run_pids(raw: bytes, run: str) -> tuple[int, ...]:
-    """Read the ids of the processes that carry a job's mark."""
+    """Read the ids of the processes that carry a job's mark; a second start of it is marked ``run-2``."""
     part = _object(answer(raw), "processes")
-    return tuple(number(p.get("pid")) or 0 for p in _objects(part.get("items")) if p.get("run") == run)
+    mark = re.compile(rf"{re.escape(run)}(?:-\d+)?")
+    marked = (p for p in _objects(part.get("items")) if mark.fullmatch(text(p.get("run"))))
+    return tuple(number(p.get("pid")) or 0 for p in marked)
 
 
 def planted(raw: bytes, count: int) -> tuple[Planted, ...]:

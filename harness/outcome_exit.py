@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 
 from harness.judgement import Judgement
 from harness.verdict import BAD, Outcome
@@ -10,16 +10,20 @@ from harness.verdict import BAD, Outcome
 ALL_GOOD, INCOMPATIBLE, COULD_NOT_TELL, NOTHING_RAN = 0, 1, 3, 4
 
 
-def exit_code(judgements: Iterable[Judgement | None], *, strict: bool = False) -> int:
-    """Give the exit code of a run from the judgement of each expected cell (None where there is none).
+def exit_code(judgements: Mapping[str, Judgement | None], *, strict: bool = False, waived: Collection[str] = ()) -> int:
+    """Give the exit code of a run from the judgement of each expected cell, by cell id (None where there is none).
 
-    DETECTED counts as good unless ``strict``. UNSUPPORTED is neutral: a run of nothing else has run nothing.
+    DETECTED and the cells of ``waived`` count as good unless ``strict``. UNSUPPORTED is neutral: a run of nothing else
+    has run nothing.
     """
-    outcomes = [judgement.outcome if judgement is not None else Outcome.INCONCLUSIVE for judgement in judgements]
-    told = [outcome for outcome in outcomes if outcome is not Outcome.UNSUPPORTED]
+    outcomes = {
+        name: judgement.outcome if judgement is not None else Outcome.INCONCLUSIVE
+        for name, judgement in judgements.items()
+    }
+    told = {name: outcome for name, outcome in outcomes.items() if outcome is not Outcome.UNSUPPORTED}
     if not told:
         return NOTHING_RAN
     bad = BAD | ({Outcome.DETECTED} if strict else set())
-    if any(outcome in bad for outcome in told):
+    if any(outcome in bad and (strict or name not in waived) for name, outcome in told.items()):
         return INCOMPATIBLE
-    return COULD_NOT_TELL if Outcome.INCONCLUSIVE in told else ALL_GOOD
+    return COULD_NOT_TELL if Outcome.INCONCLUSIVE in told.values() else ALL_GOOD

@@ -85,7 +85,10 @@ class Cell(Frozen):
 
     def execution_key(self) -> str:
         """Give the digest of everything that the guest could see and that we could collect."""
-        asked = self.model_dump(mode="json", exclude={"unsupported": True, "image": {"recipe", "reference"}})
+        # What is not asked for is no part of the key, so that a new kind of step does not make old attempts unknown.
+        asked = self.model_dump(
+            mode="json", exclude_none=True, exclude={"unsupported": True, "image": {"recipe", "reference"}}
+        )
         return digest_of({"collector": COLLECTOR_VERSION, "cell": asked})
 
 

@@ -19,7 +19,8 @@ MAX_ATTEMPT_BYTES = 256 * 1024**2
 class Recorder:
     """Collects one attempt. ``step`` is set by ``run_cell`` and stamped on every event."""
 
-    def __init__(self, meta: AttemptMeta) -> None:
+    def __init__(self, meta: AttemptMeta, *, max_bytes: int = MAX_ATTEMPT_BYTES) -> None:
+        self._max_bytes = max_bytes
         self.step: int | None = None
         self._meta = meta
         self._begun = time.monotonic()
@@ -64,13 +65,8 @@ class Recorder:
     ) -> None:
         digest = None
         if blob is not None:
-            room = MAX_ATTEMPT_BYTES - self._kept_bytes
-            truncated = truncated or len(blob) > room
-            kept = blob[: max(room, 0)]
-            digest = hashlib.sha256(kept).hexdigest()
-            if digest not in self._blobs:
-                self._blobs[digest] = kept
-                self._kept_bytes += len(kept)
+            digest, cut = self._keep(blob)
+            truncated = truncated or cut
         self._events.append(
             Event(
                 seq=len(self._events),
@@ -84,3 +80,15 @@ class Recorder:
                 truncated=truncated,
             )
         )
+
+    def _keep(self, blob: bytes) -> tuple[str, bool]:
+        """Keep bytes as far as there is room; give their digest and whether they were cut. Known bytes need no room."""
+        digest = hashlib.sha256(blob).hexdigest()
+        if digest in self._blobs:
+            return digest, False
+        kept = blob[: max(self._max_bytes - self._kept_bytes, 0)]
+        digest = hashlib.sha256(kept).hexdigest()
+        if digest not in self._blobs:
+            self._blobs[digest] = kept
+            self._kept_bytes += len(kept)
+        return digest, len(kept) < len(blob)

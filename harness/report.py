@@ -11,7 +11,8 @@ from harness.errors import InputError
 from harness.evidence import CellEvidence, evidence_of
 from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
-from harness.matrix import Matrix, MatrixRun, Tried, matrix_of
+from harness.matrix import Matrix, MatrixRun
+from harness.matrix_cell import Tried, matrix_of
 from harness.plan import Cell, Plan
 from harness.renderers.api import RENDERERS, Report, renderer
 from harness.stores.api import RunInfo, Store

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from harness import look
 from harness.attempt import LAUNCH_JOB, Attempt, AttemptMeta, Kind
@@ -109,9 +110,9 @@ def run_cell(
             installed = _run_steps(cell, guest, product, recorder, rig, deadline=deadline, on_stage=on_stage)
 
             on_stage("prove")
-            product.canary(tested_folders(cell, installed=installed), when=When.AFTER, deadline=deadline)
+            product.canary(tested_folders(cell, installed=installed.still), when=When.AFTER, deadline=deadline)
             recorder.step = len(cell.scenario.steps)
-            if installed:
+            if installed.ever:
                 on_stage("inspect")
                 record(Kind.INSPECTION, "files", blob=guest.inspect(cell.build.install_dir, deadline=deadline))
             product.collect(deadline=deadline)
@@ -138,6 +139,13 @@ def _trouble_recorded(recorder: Recorder, lease: Lease) -> Iterator[None]:
         _record_trouble(recorder, error, lease)
 
 
+class _Installed(NamedTuple):
+    """Whether the build has been installed, and whether it still is."""
+
+    ever: bool
+    still: bool
+
+
 def _run_steps(
     cell: Cell,
     guest: GuestSystem,
@@ -147,14 +155,14 @@ def _run_steps(
     *,
     deadline: Deadline,
     on_stage: Callable[[str], None],
-) -> bool:
-    """Run the steps up to the first that fails, sampling protection behind each; tell whether the install worked."""
+) -> _Installed:
+    """Run the steps up to the first that fails, sampling protection behind each; tell what became of the build."""
     runner = StepRunner(cell, guest, product, recorder.record, installer=rig.installer(cell))
-    installed = False
+    installed = _Installed(ever=False, still=False)
     for index, step in enumerate(cell.scenario.steps):
         on_stage(step.kind)
         recorder.step = index
-        if step.launch is not None and installed:
+        if step.launch is not None and installed.still:
             product.canary({Folder.INSTALL: cell.build.install_dir}, when=When.STEP, deadline=deadline)
         recorder.record(Kind.STEP_BEGIN, step.kind)
         end = runner.run(index, step, deadline=deadline)
@@ -164,9 +172,10 @@ def _run_steps(
         if runner.running and step.kind == "launch":
             _record_modules(guest, recorder, deadline)
         product.sample(border=index, deadline=deadline)
-        installed = installed or (step.install is not None and end.expectation is None)
         if end.expectation is not None:
             break
+        if step.install is not None or step.uninstall is not None:
+            installed = _Installed(ever=True, still=step.install is not None)
     return installed
 
 

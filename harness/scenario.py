@@ -11,9 +11,12 @@ is one of them, or ``inspect``.
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic_core import core_schema
 
 from harness.frozen import Frozen
 from harness.image import Folder
@@ -22,21 +25,72 @@ from harness.image import Folder
 INSPECT = "inspect"
 
 
+def _compiles(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        msg = f"'{value}' is no regular expression ({error})"
+        raise ValueError(msg) from error
+    return value
+
+
+#: A regular expression, in the syntax of Python's ``re``.
+Expression = Annotated[str, Field(min_length=1), AfterValidator(_compiles)]
+
+
 class LogLine(Frozen):
     """A line that the program must write: a regular expression over a UTF-8 log below the install folder."""
 
     file: str = Field(min_length=1, description="Relative to the install folder.")
-    matches: str = Field(min_length=1)
+    matches: Expression
 
-    @field_validator("matches")
+
+class Title(Frozen):
+    r"""Which windows are meant: a text that the title contains, or ``{matches: expression}``.
+
+    Example:
+        >>> Title.model_validate("접속됨").fits("데모증권 HTS - 접속됨")
+        True
+        >>> Title.model_validate({"matches": r"HTS \d+"}).fits("데모증권 HTS - 접속됨")
+        False
+    """
+
+    contains: str | None = Field(default=None, min_length=1)
+    matches: Expression | None = Field(default=None, description="A regular expression that the title contains.")
+
+    @model_validator(mode="before")
     @classmethod
-    def _is_expression(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            msg = f"'{value}' is no regular expression ({error})"
-            raise ValueError(msg) from error
+    def _from_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"contains": value}
+        if value is None or isinstance(value, list):
+            msg = "a window's title should be a text, or {matches: a regular expression}"
+            raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.contains is None) == (self.matches is None):
+            msg = "a window's title has either 'contains' or 'matches'"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Let editors accept the short form, a text, too."""
+        text = {"type": "string", "minLength": 1, "description": "Text that the title contains."}
+        return {"anyOf": [text, handler(schema)]}
+
+    def fits(self, title: str) -> bool:
+        """Tell whether a window's title is meant."""
+        if self.matches is not None:
+            return re.search(self.matches, title) is not None
+        return self.contains is not None and self.contains in title
+
+    def __str__(self) -> str:
+        return f"matches '{self.matches}'" if self.matches is not None else f"contains '{self.contains}'"
 
 
 class Click(Frozen):
@@ -57,9 +111,11 @@ class Deliver(_Timed):
 
 
 class Install(_Timed):
-    """The installer runs silently and must end with one of these exit codes."""
+    """The installer runs silently and must end with one of these exit codes; a portable build is unpacked instead."""
 
-    args: tuple[str, ...] = ("/S",)
+    args: tuple[str, ...] | None = Field(
+        default=None, description="What makes it silent; else '/S' for a program and '/qn /norestart' for an MSI."
+    )
     exit_codes: tuple[int, ...] = (0,)
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
 
@@ -69,12 +125,22 @@ class VerifyFiles(_Timed):
 
 
 class Launch(_Timed):
-    """The program starts in the desktop session and shows its window."""
+    """The program starts in the desktop session and shows its window, or does its work and ends by itself."""
 
     program: str = Field(min_length=1, description="Relative to the install folder.")
     args: tuple[str, ...] = ()
-    window: str = Field(min_length=1, description="Text that the title of the window must contain.")
-    error_windows: tuple[str, ...] = ()
+    window: Title | None = Field(default=None, description="The window that it must show; then it stays.")
+    exit_codes: tuple[int, ...] | None = Field(
+        default=None, min_length=1, description="For a program without a window: how it must end by itself."
+    )
+    error_windows: tuple[Title, ...] = ()
+
+    @model_validator(mode="after")
+    def _stays_or_ends(self) -> Self:
+        if (self.window is None) == (self.exit_codes is None):
+            msg = "a launch has either 'window' (the program stays) or 'exit_codes' (it ends by itself)"
+            raise ValueError(msg)
+        return self
 
 
 class SelfUpdate(_Timed):
@@ -82,17 +148,17 @@ class SelfUpdate(_Timed):
 
     click: Click | None = None
     log: LogLine | None = None
-    error_windows: tuple[str, ...] = ()
+    error_windows: tuple[Title, ...] = ()
 
 
 class Connect(_Timed):
     """The program reaches its server: title, log line and an established connection, and no error dialog."""
 
     click: Click | None = None
-    window: str | None = None
+    window: Title | None = None
     log: LogLine | None = None
     tcp_port: int | None = Field(default=None, ge=1, le=65535)
-    error_windows: tuple[str, ...] = ()
+    error_windows: tuple[Title, ...] = ()
 
 
 class Dwell(_Timed):
@@ -100,7 +166,39 @@ class Dwell(_Timed):
 
     seconds: float = Field(gt=0, le=3600)
     timeout_s: float = Field(default=3600.0, gt=0, le=7200)
-    error_windows: tuple[str, ...] = ()
+    error_windows: tuple[Title, ...] = ()
+    look_again_at_s: tuple[float, ...] = Field(
+        default=(),
+        description="Seconds into the step at which protection is sampled and the screen pictured once more.",
+    )
+
+
+class Scan(_Timed):
+    """The product scans the install folder on demand; one that cannot be asked to leaves the cell inconclusive."""
+
+    timeout_s: float = Field(default=300.0, gt=0, le=3600)
+
+
+class Close(_Timed):
+    """The program's window is closed as a person would close it, and the program ends."""
+
+    window: str = Field(min_length=1)
+    exit_codes: tuple[int, ...] = (0,)
+
+
+class Reboot(_Timed):
+    """The guest starts anew; what runs then is what starts by itself. In a container that is the desktop session."""
+
+    timeout_s: float = Field(default=180.0, gt=0, le=3600)
+
+
+class Uninstall(_Timed):
+    """The program's own uninstaller runs silently and leaves nothing of the build in the install folder."""
+
+    program: str = Field(min_length=1, description="Relative to the install folder.")
+    args: tuple[str, ...] = ("/S",)
+    exit_codes: tuple[int, ...] = (0,)
+    leaves: tuple[str, ...] = Field(default=(), description="Globs below the install folder that may stay (user data).")
 
 
 class VendorUpdate(_Timed):
@@ -115,7 +213,21 @@ class Run(_Timed):
     exit_codes: tuple[int, ...] = (0,)
 
 
-Action = Deliver | Install | VerifyFiles | Launch | SelfUpdate | Connect | Dwell | VendorUpdate | Run
+Action = (
+    Deliver
+    | Install
+    | VerifyFiles
+    | Launch
+    | SelfUpdate
+    | Connect
+    | Dwell
+    | Scan
+    | Close
+    | Reboot
+    | Uninstall
+    | VendorUpdate
+    | Run
+)
 
 
 class Step(Frozen):
@@ -128,12 +240,17 @@ class Step(Frozen):
     self_update: SelfUpdate | None = None
     connect: Connect | None = None
     dwell: Dwell | None = None
+    scan: Scan | None = None
+    close: Close | None = None
+    reboot: Reboot | None = None
+    uninstall: Uninstall | None = None
     vendor_update: VendorUpdate | None = None
     run: Run | None = None
+    repeat: Repeat | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        kinds = [name for name in STEP_KINDS if getattr(self, name) is not None]
+        kinds = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(kinds) != 1:
             found = ", ".join(kinds) or "none"
             msg = f"a step has exactly one kind, this one has {len(kinds)} ({found})"
@@ -152,7 +269,28 @@ class Step(Frozen):
         return action
 
 
-STEP_KINDS: tuple[str, ...] = tuple(Step.model_fields)
+class Repeat(Frozen):
+    """Some steps, several times over; laid out before anything runs, so that each round is a step of its own."""
+
+    times: int = Field(ge=2, le=100)
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+
+#: What a step can be once repetitions are laid out.
+STEP_KINDS: tuple[str, ...] = tuple(name for name in Step.model_fields if name != "repeat")
+
+#: More steps than this are a mistake in a repetition.
+MAX_STEPS = 500
+
+
+def laid_out(steps: Iterable[Step]) -> Iterator[Step]:
+    """Give the steps with every repetition written out."""
+    for step in steps:
+        if step.repeat is None:
+            yield step
+            continue
+        for _ in range(step.repeat.times):
+            yield from laid_out(step.repeat.steps)
 
 
 class ReadyPort(Frozen):
@@ -189,6 +327,15 @@ class Scenario(Frozen):
     service_digests: dict[str, str] = Field(
         default_factory=dict, description="sha256 of each service file; filled in by the loader."
     )
+
+    @field_validator("steps", mode="after")
+    @classmethod
+    def _without_repetitions(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        flat = tuple(islice(laid_out(steps), MAX_STEPS + 1))
+        if len(flat) > MAX_STEPS:
+            msg = f"the steps come to more than {MAX_STEPS} with their repetitions"
+            raise ValueError(msg)
+        return flat
 
     @property
     def vendor_updates(self) -> int:

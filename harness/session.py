@@ -27,13 +27,14 @@ from harness.attempt import Attempt, AttemptMeta, Kind, Role
 from harness.errors import DiskFull, HarnessError, InputError, LabError, StoreError
 from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
-from harness.matrix import Tried, cell_of
+from harness.matrix_cell import Tried, cell_of
 from harness.plan import Cell, Plan
 from harness.recorder import Recorder
+from harness.rules import RULES_VERSION
 from harness.run_cell import Rig, run_cell
 from harness.slots import Slots
 from harness.stores.api import RunInfo, RunState, StaleClaim, Store
-from harness.verdict import RULES_VERSION, Need, Outcome, Verdict
+from harness.verdict import Need, Outcome, Verdict
 
 log = logging.getLogger(__name__)
 

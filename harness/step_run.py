@@ -1,7 +1,7 @@
 """Effects. Does one step in a guest and says how it ended, in words that a control can be compared by.
 
-An expectation is a stable word: delivered, started, exit_code, files, click, alive, no_error_window, window, log, tcp.
-Of a failure only step, expectation and code are ever compared; the detail is for people.
+An expectation is a stable word: delivered, unpacked, started, exit_code, files, click, alive, no_error_window, window,
+log, tcp. Of a failure only step, expectation and code are ever compared; the detail is for people.
 """
 
 from __future__ import annotations
@@ -9,31 +9,42 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from harness import look
-from harness.attempt import INSTALL_JOB, LAUNCH_JOB, Kind
-from harness.build import fold
+from harness.attempt import INSTALL_JOB, LAUNCH_JOB, UNINSTALL_JOB, Kind
+from harness.build import BuildKind, fold
 from harness.deadline import Deadline
 from harness.errors import GuestCommandTimeout
 from harness.image import Folder
 from harness.plan import Cell
-from harness.products.api import Product, Record
+from harness.products.api import Product, Record, Scans
 from harness.scenario import (
     Action,
     Click,
+    Close,
     Connect,
     Deliver,
     Dwell,
     Install,
     Launch,
     LogLine,
+    Reboot,
     Run,
+    Scan,
     SelfUpdate,
     Step,
+    Title,
+    Uninstall,
     VendorUpdate,
     VerifyFiles,
 )
 from harness.systems.api import GuestSystem
+
+#: What makes an installer silent when the scenario does not say it. Source: NSIS Users Manual 3.2.1 (``/S``);
+#: Microsoft, "Standard Installer Command-Line Options".
+SILENT_ARGS = {BuildKind.PROGRAM: ("/S",), BuildKind.MSI: ("/qn", "/norestart"), BuildKind.PORTABLE: ()}
+MSIEXEC = (r"C:\windows\system32\msiexec.exe", "/i")
 
 #: How often a condition is looked at. Each look costs the guest about 50 ms of one core.
 LOOK_EVERY_S = 0.15
@@ -60,8 +71,8 @@ PASSED = StepEnd()
 class _Watch:
     """What must come true, and what must not, while a step is watched."""
 
-    window: str | None = None
-    error_windows: tuple[str, ...] = ()
+    window: Title | None = None
+    error_windows: tuple[Title, ...] = ()
     log: LogLine | None = None
     tcp_port: int | None = None
 
@@ -82,10 +93,10 @@ class StepRunner:
         self._record = record
         self._installer = installer
         self._delivered_to = ""
-        self._log_offsets: dict[str, int] = {}
+        self._launches = 0
         self.running = False
 
-    def run(self, index: int, step: Step, *, deadline: Deadline) -> StepEnd:
+    def run(self, index: int, step: Step, *, deadline: Deadline) -> StepEnd:  # noqa: PLR0912 - one branch a kind of step
         """Do a step until it passed, failed or its time is over.
 
         Raises:
@@ -114,7 +125,17 @@ class StepRunner:
                 )
                 return self._act(action.click, watch, within)
             case Dwell():
-                return self._dwell(action, within)
+                return self._dwell(index, action, within)
+            case Scan():
+                return self._scan(within)
+            case Close():
+                return self._close(action, within)
+            case Reboot():
+                self.running = False
+                self._record(Kind.GUEST, "session", blob=self._guest.reboot(deadline=within))
+                return PASSED
+            case Uninstall():
+                return self._uninstall(action, within)
             case VendorUpdate():
                 self._product.pin(self._cell.scheduled(index, after=True), deadline=within)
                 return PASSED
@@ -141,7 +162,7 @@ class StepRunner:
                 code=result.exit_code,
                 detail=f"{self._delivered_to} could not be written.",
             )
-        listing = self._listing(self._cell.image.folders[action.to], within)
+        listing = self._listing(self._cell.image.folders[action.to], _patience(within))
         size = listing.get(fold(self._delivered_to))
         if size != len(self._installer):
             found = "is gone" if size is None else f"has {size} bytes instead of {len(self._installer)}"
@@ -149,29 +170,50 @@ class StepRunner:
         return PASSED
 
     def _install(self, action: Install, within: Deadline) -> StepEnd:
-        argv = [self._delivered_to, *action.args]
+        kind = self._cell.build.kind
+        if kind is BuildKind.PORTABLE:
+            return self._unpack(within)
+        args = SILENT_ARGS[kind] if action.args is None else action.args
+        argv = [*(MSIEXEC if kind is BuildKind.MSI else ()), self._delivered_to, *args]
         started = self._job(self._guest.start(INSTALL_JOB, argv, deadline=within), INSTALL_JOB)
         if started.state == "failed":
             return StepEnd(
                 expectation="started", code=started.code, detail=f"The installer did not start ({started.code})."
             )
-        job = self._job(self._guest.job(INSTALL_JOB, wait_s=within.remaining_s, deadline=within), INSTALL_JOB)
+        return self._ended(INSTALL_JOB, action.exit_codes, "installer", within)
+
+    def _unpack(self, within: Deadline) -> StepEnd:
+        folder = self._cell.build.install_dir
+        try:
+            result = self._guest.unpack(self._delivered_to, folder, deadline=within)
+        except GuestCommandTimeout:
+            return StepEnd(expectation="unpacked", timed_out=True, detail="Unpacking the build did not end in time.")
+        self._record(Kind.LOOK, "unpack", blob=result.stdout + result.stderr)
+        if not result.ok:
+            detail = f"The build could not be unpacked into {folder} ({result.exit_code})."
+            return StepEnd(expectation="unpacked", code=result.exit_code, detail=detail)
+        return PASSED
+
+    def _ended(self, name: str, exit_codes: tuple[int, ...], what: str, within: Deadline) -> StepEnd:
+        """Wait for the end of a program and of all that it started, and compare its exit code."""
+        allowed_s = within.remaining_s
+        job = self._job(self._guest.job(name, wait_s=allowed_s, deadline=within), name)
         if job.state != "ended":
             return StepEnd(
                 expectation="exit_code",
                 timed_out=True,
-                detail=f"The installer still ran after {action.timeout_s:g} s.",
+                detail=f"The {what} still ran after {allowed_s:.0f} s.",
                 dialog=self._any_dialog(within),
             )
-        if job.exit_code not in action.exit_codes:
+        if job.exit_code not in exit_codes:
             return StepEnd(
-                expectation="exit_code", code=job.code, detail=f"The installer ended with exit code {job.code}."
+                expectation="exit_code", code=job.code, detail=f"The {what} ended with exit code {job.code}."
             )
         return PASSED
 
     def _verify_files(self, within: Deadline) -> StepEnd:
         build = self._cell.build
-        listing = self._listing(build.install_dir, within)
+        listing = self._listing(build.install_dir, _patience(within))
         if not listing:
             return StepEnd(expectation="files", detail=f"{build.install_dir} is missing or empty.")
         wrong = []
@@ -185,11 +227,14 @@ class StepRunner:
 
     def _launch(self, action: Launch, within: Deadline) -> StepEnd:
         argv = [self._cell.build.installed_path(action.program), *action.args]
-        started = self._job(self._guest.start(LAUNCH_JOB, argv, deadline=within), LAUNCH_JOB)
+        self._launches += 1
+        started = self._job(self._guest.start(self._launch_job, argv, deadline=within), self._launch_job)
         if started.state == "failed":
             return StepEnd(
                 expectation="started", code=started.code, detail=f"The program did not start ({started.code})."
             )
+        if action.exit_codes is not None:
+            return self._ended(self._launch_job, action.exit_codes, "program", within)
         self.running = True
         return self._until(_Watch(window=action.window, error_windows=action.error_windows), within)
 
@@ -220,19 +265,75 @@ class StepRunner:
             bad = self._alarm(raw, watch, patience)
             if bad is not None:
                 self._record(Kind.LOOK, "windows", blob=raw)
+                self._keep_log(watch.log, patience)
                 return bad
             unmet = self._unmet(raw, watch, patience)
             if unmet is None:
                 self._record(Kind.LOOK, "windows", blob=raw)
                 return PASSED
             missing = unmet
-        raw = self._look(Deadline.after(10.0), tcp=False)
+        raw = self._look(_patience(within), tcp=False)
         self._record(Kind.LOOK, "windows", blob=raw)
+        self._keep_log(watch.log, _patience(within))
         expectation, detail = missing
         return StepEnd(expectation=expectation, timed_out=True, detail=detail, dialog=_dialog(look.windows(raw)))
 
-    def _dwell(self, action: Dwell, within: Deadline) -> StepEnd:
+    @property
+    def _launch_job(self) -> str:
+        """Name the program's latest start; every start's processes carry a name of their own."""
+        return LAUNCH_JOB if self._launches < 2 else f"{LAUNCH_JOB}-{self._launches}"  # noqa: PLR2004 - the second start
+
+    def _scan(self, within: Deadline) -> StepEnd:
+        if isinstance(self._product, Scans):
+            self._product.scan(self._cell.build.install_dir, deadline=within)
+        else:
+            self._record(Kind.LOOK, "scan", data={"finished": False})
+        return PASSED
+
+    def _close(self, action: Close, within: Deadline) -> StepEnd:
+        if not self._guest.close_window(window=action.window, deadline=within):
+            return StepEnd(expectation="window", detail=f"There is no window '{action.window}' to close.")
+        job = self._job(self._guest.job(self._launch_job, wait_s=within.remaining_s, deadline=within), self._launch_job)
+        self.running = job.state == "running"
+        if self.running:
+            detail = f"The program still ran {action.timeout_s:g} s after its window was closed."
+            return StepEnd(expectation="closed", timed_out=True, detail=detail, dialog=self._any_dialog(within))
+        if job.exit_code not in action.exit_codes:
+            return StepEnd(
+                expectation="exit_code", code=job.code, detail=f"The program ended with exit code {job.code}."
+            )
+        return PASSED
+
+    def _uninstall(self, action: Uninstall, within: Deadline) -> StepEnd:
+        build = self._cell.build
+        argv = [build.installed_path(action.program), *action.args]
+        started = self._job(self._guest.start(UNINSTALL_JOB, argv, deadline=within), UNINSTALL_JOB)
+        if started.state == "failed":
+            return StepEnd(
+                expectation="started", code=started.code, detail=f"The uninstaller did not start ({started.code})."
+            )
+        job = self._job(self._guest.job(UNINSTALL_JOB, wait_s=within.remaining_s, deadline=within), UNINSTALL_JOB)
+        if job.state == "ended" and job.exit_code not in action.exit_codes:
+            return StepEnd(
+                expectation="exit_code", code=job.code, detail=f"The uninstaller ended with exit code {job.code}."
+            )
+        left: list[str] = []
+        # Uninstallers go on in a copy of themselves after their first process has ended.
+        for _ in within.poll(LOOK_EVERY_S):
+            left = self._left_behind(action, Deadline.after(max(within.remaining_s, 10.0)))
+            if not left:
+                return PASSED
+        detail = f"{len(left)} files are left, among them {left[0]}."
+        return StepEnd(expectation="files_gone", timed_out=True, detail=detail, dialog=self._any_dialog(within))
+
+    def _left_behind(self, action: Uninstall, patience: Deadline) -> list[str]:
+        root = fold(self._cell.build.install_dir) + "\\"
+        found = [path.removeprefix(root) for path in self._listing(self._cell.build.install_dir, patience)]
+        return sorted(p for p in found if not any(fnmatchcase(p, fold(glob)) for glob in action.leaves))
+
+    def _dwell(self, index: int, action: Dwell, within: Deadline) -> StepEnd:
         watch = _Watch(error_windows=action.error_windows)
+        again = sorted(action.look_again_at_s)
         raw = b""
         observed_s = 0.0
         for seen_s in within.sooner(action.seconds).poll(min(DWELL_LOOK_EVERY_S, action.seconds)):
@@ -243,6 +344,10 @@ class StepRunner:
                 self._record(Kind.LOOK, "windows", blob=raw)
                 return bad
             observed_s = seen_s
+            if again and seen_s >= again[0]:
+                again = [second for second in again if second > seen_s]
+                self._product.sample(border=index, deadline=Deadline.after(30.0))
+                self.screenshot(deadline=Deadline.after(30.0))
         self._record(Kind.LOOK, "windows", blob=raw)
         return StepEnd(observed_s=round(observed_s, 2))
 
@@ -270,23 +375,23 @@ class StepRunner:
         """Give the failure that is already certain: an error dialog, or a program that has ended."""
         shown = look.windows(raw)
         for window in shown:
-            if any(text in window.title for text in watch.error_windows):
+            if any(title.fits(window.title) for title in watch.error_windows):
                 detail = f"An error window '{window.title}' is shown."
                 return StepEnd(expectation="no_error_window", detail=detail, dialog=window.text)
         if not self.running:
             return None
-        answer = self._guest.job(LAUNCH_JOB, deadline=patience)
+        answer = self._guest.job(self._launch_job, deadline=patience)
         job = look.job(answer)
         if job.state in {"ended", "failed"}:
-            self._record(Kind.LOOK, "job", data={"job": LAUNCH_JOB}, blob=answer)
+            self._record(Kind.LOOK, "job", data={"job": self._launch_job}, blob=answer)
             detail = f"The program ended by itself with exit code {job.code}."
             return StepEnd(expectation="alive", code=job.code, detail=detail, dialog=_dialog(shown))
         return None
 
     def _unmet(self, raw: bytes, watch: _Watch, patience: Deadline) -> tuple[str, str] | None:
         """Give the first expectation that is not met yet, with what is wrong; None when all are."""
-        if watch.window is not None and not any(watch.window in w.title for w in look.windows(raw)):
-            return "window", f"No window whose title contains '{watch.window}' was shown."
+        if watch.window is not None and not any(watch.window.fits(w.title) for w in look.windows(raw)):
+            return "window", f"No window whose title {watch.window} was shown."
         if watch.log is not None and not self._log_has(watch.log, patience):
             return "log", f"{watch.log.file} has no line that matches '{watch.log.matches}'."
         if watch.tcp_port is not None and watch.tcp_port not in look.established_ports(raw):
@@ -294,14 +399,21 @@ class StepRunner:
         return None
 
     def _log_has(self, line: LogLine, patience: Deadline) -> bool:
+        content = self._log(line, patience)
+        matched = re.search(line.matches, content.decode("utf-8", "replace"), re.MULTILINE) is not None
+        if matched:
+            self._record(Kind.LOOK, "program log", blob=content)
+        return matched
+
+    def _keep_log(self, line: LogLine | None, patience: Deadline) -> None:
+        """Record what the program wrote about a step that failed."""
+        if line is not None:
+            self._record(Kind.LOOK, "program log", blob=self._log(line, patience))
+
+    def _log(self, line: LogLine, patience: Deadline) -> bytes:
         path = self._cell.image.guest_path(self._cell.build.installed_path(line.file))
         request = {"tail": [{"path": path, "offset": 0, "max_bytes": LOG_TAIL_BYTES}]}
-        pieces = look.chunks(self._guest.observe(request, deadline=patience))
-        content = b"".join(piece.content for piece in pieces).decode("utf-8", "replace")
-        matched = re.search(line.matches, content, re.MULTILINE) is not None
-        if matched:
-            self._record(Kind.LOOK, "program log", blob=content.encode())
-        return matched
+        return b"".join(piece.content for piece in look.chunks(self._guest.observe(request, deadline=patience)))
 
     def _look(self, patience: Deadline, *, tcp: bool) -> bytes:
         return self._guest.observe({"windows": True, **({"tcp": True} if tcp else {})}, deadline=patience)
@@ -311,12 +423,16 @@ class StepRunner:
         self._record(Kind.LOOK, "windows", blob=raw)
         return _dialog(look.windows(raw))
 
-    def _listing(self, folder: str, within: Deadline) -> Mapping[str, int]:
+    def _listing(self, folder: str, patience: Deadline) -> Mapping[str, int]:
         """Give the files below a Windows folder, by folded Windows path; nothing is opened."""
         image = self._cell.image
-        raw = self._guest.observe({"list": [{"root": image.guest_path(folder)}]}, deadline=within)
+        raw = self._guest.observe({"list": [{"root": image.guest_path(folder)}]}, deadline=patience)
         self._record(Kind.LOOK, "files", data={"folder": folder}, blob=raw)
-        found, _cut = look.entries(raw)
+        found, cut = look.entries(raw)
+        if cut:
+            # What is not listed would read as files that are missing.
+            msg = f"the list of files in {folder} was cut"
+            raise look.LookError(msg)
         paths = ((image.windows_path(entry.path), entry) for entry in found if entry.is_file)
         return {fold(path): entry.size_bytes for path, entry in paths if path is not None}
 

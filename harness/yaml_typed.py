@@ -152,8 +152,8 @@ _SENTENCES = {
     "finite_number": "should be a finite number",
     "bool_parsing": "should be true or false",
     "bool_type": "should be true or false",
-    "date_from_datetime_parsing": "should be a date such as 2026-11-30",
-    "date_type": "should be a date such as 2026-11-30",
+    "date_from_datetime_parsing": "should be a date such as 2027-01-31",
+    "date_type": "should be a date such as 2027-01-31",
     "string_too_short": "should not be empty",
     "too_short": "should not be empty",
 }

@@ -15,11 +15,12 @@ from harness.attempt import Attempt, AttemptMeta, Event, Kind, MemoryBlobs, Role
 from harness.build import Artifact, Build, BuildFile, Component
 from harness.image import Folder, Image, Lab
 from harness.judgement import Judgement
+from harness.matrix import Assurance, MatrixBuild, MatrixCell, Protection
 from harness.plan import Cell, LeftOut, Plan, ProductChoice, Suite, expand
 from harness.scenario import Connect, Deliver, Install, Launch, Scenario, Step, VendorUpdate, VerifyFiles
 from harness.signature import KnownFile, Signature
 from harness.stores.api import Claim, RunInfo, RunState
-from harness.verdict import Outcome
+from harness.verdict import BAD, Outcome
 
 #: When everything in tests happens, unless a test says otherwise.
 NOON = datetime(2026, 11, 5, 12, 0, tzinfo=UTC)
@@ -306,3 +307,54 @@ def make_judgement(
         attempted_at=attempted_at,
         cell={"outcome": outcome.value, "slowdown": 1.25, "stage": None},
     )
+
+
+def make_matrix_cell(
+    outcome: Outcome = Outcome.COMPATIBLE,
+    version: str = "1.0.0",
+    product: str = "defender",
+    signature: str = "2026-11-04",
+    scenario: str = "fresh-install",
+    **changes: object,
+) -> MatrixCell:
+    """Make a cell of a matrix, on Windows unless changed; bad at ``connect`` when it is bad."""
+    known: dict[str, object] = {
+        "key": f"{version}-{product}-{signature}-{scenario}",
+        "id": f"{version}/win11/{product}-standard/{signature}/{scenario}",
+        "build": MatrixBuild(name="DemoHTS", version=version, sha256="0" * 64),
+        "image": "win11",
+        "image_content": "content-1",
+        "provider": "qemu",
+        "lab": Lab.WINDOWS,
+        "product": product,
+        "profile": "standard",
+        "product_version": None,
+        "signature": signature,
+        "signature_from": None,
+        "signature_components": {},
+        "scenario": scenario,
+        "outcome": outcome,
+        "stage": "connect" if outcome in BAD else None,
+        "rule": "all.passed",
+        "reason": f"Says {outcome}.",
+        "assurance": Assurance.REPORTED,
+        "blame": None,
+        "mechanism": None,
+        "flaky": False,
+        "confirmed": True,
+        "slowdown": None,
+        "attempts": (),
+        "control": None,
+        "cached": False,
+        "cached_from": None,
+        "observed_s": 60.0,
+        "cause": None,
+        "failed_step": None,
+        "detections": (),
+        "protection": Protection(),
+        "evidence": (),
+        "decided_by": None,
+        "started_at": NOON,
+        "duration_s": 20.0,
+    }
+    return MatrixCell.model_validate({**known, **changes})

@@ -58,7 +58,9 @@ Script = Callable[[Cell, int], Mischief]
 STEP_S = 0.25
 
 
-def scenario(name: str = "fresh-install", *, command: tuple[str, ...] | None = None) -> Scenario:
+def scenario(
+    name: str = "fresh-install", *, command: tuple[str, ...] | None = None, more: tuple[Step, ...] = ()
+) -> Scenario:
     """Give a scenario with every kind of step; ``released-then-updated`` has the vendor's update before ``connect``."""
     update = [Step(vendor_update=VendorUpdate(timeout_s=STEP_S))] if name == "released-then-updated" else []
     extra = [Step(run=Run(command=command, timeout_s=STEP_S))] if command else []
@@ -92,6 +94,7 @@ def scenario(name: str = "fresh-install", *, command: tuple[str, ...] | None = N
             ),
             Step(dwell=Dwell(seconds=0.02, error_windows=(desktop.CONNECT_ERROR,))),
             *extra,
+            *more,
         ),
     )
 

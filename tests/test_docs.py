@@ -12,8 +12,9 @@ from typer.main import get_command
 
 from harness.cli.main import app
 from harness.rig import ROOT
+from harness.rules import RULES
 from harness.scenario import STEP_KINDS
-from harness.verdict import RULES, Outcome
+from harness.verdict import Outcome
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")

@@ -9,63 +9,14 @@ from pydantic import ValidationError
 
 from harness.gate import EXIT_CODES, GateDecision, Policy, Requirement, Ruling, State, Waiver, decide_gate
 from harness.image import Lab
-from harness.matrix import Assurance, MatrixBuild, MatrixCell, MatrixRun, Protection
+from harness.matrix import Assurance, MatrixCell, MatrixRun
 from harness.verdict import BAD, Outcome
 from tests.builders import NOON
+from tests.builders import make_matrix_cell as cell
 
 POLICY = Policy(name="release", max_age=86400.0)
 DAY = timedelta(days=1)
 calm = settings(deadline=None, max_examples=60)
-
-
-def cell(
-    outcome: Outcome = Outcome.COMPATIBLE,
-    version: str = "1.0.0",
-    product: str = "defender",
-    signature: str = "2026-11-04",
-    scenario: str = "fresh-install",
-    **changes: object,
-) -> MatrixCell:
-    known: dict[str, object] = {
-        "key": f"{version}-{product}-{signature}-{scenario}",
-        "id": f"{version}/win11/{product}-standard/{signature}/{scenario}",
-        "build": MatrixBuild(name="DemoHTS", version=version, sha256="0" * 64),
-        "image": "win11",
-        "image_content": "content-1",
-        "provider": "qemu",
-        "lab": Lab.WINDOWS,
-        "product": product,
-        "profile": "standard",
-        "product_version": None,
-        "signature": signature,
-        "signature_from": None,
-        "signature_components": {},
-        "scenario": scenario,
-        "outcome": outcome,
-        "stage": "connect" if outcome in BAD else None,
-        "rule": "all.passed",
-        "reason": f"Says {outcome}.",
-        "assurance": Assurance.REPORTED,
-        "blame": None,
-        "mechanism": None,
-        "flaky": False,
-        "confirmed": True,
-        "slowdown": None,
-        "attempts": (),
-        "control": None,
-        "cached": False,
-        "cached_from": None,
-        "observed_s": 60.0,
-        "cause": None,
-        "failed_step": None,
-        "detections": (),
-        "protection": Protection(),
-        "evidence": (),
-        "decided_by": None,
-        "started_at": NOON,
-        "duration_s": 20.0,
-    }
-    return MatrixCell.model_validate({**known, **changes})
 
 
 def run(cells: list[MatrixCell], **changes: object) -> MatrixRun:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from harness import json_schemas
+from harness.build import BuildKind
 from harness.errors import InputError
 from harness.image import Lab
 from harness.load import (
@@ -26,6 +27,7 @@ from harness.scenario import VerifyFiles
 from harness.yaml_source import MAX_BYTES
 from tests.builders import make_build, make_image
 from tests.fake_project import BUILD_SCRIPT, RECIPE, SUITE, Project, tiny_program
+from tests.zip_files import write_zip
 
 ROOT = Path(__file__).resolve().parents[1]
 PRODUCTS = ["none", "clamav", "fapolicyd"]
@@ -428,3 +430,70 @@ def test_an_image_definition_is_named_as_its_folder(project: Project) -> None:
     with pytest.raises(InputError) as caught:
         load_image_definition(project.write("image.yaml", text))
     assert "the image is 'reference' and its folder is 'project'" in caught.value.detail
+
+
+# --- a program of one's own -------------------------------------------------------------------------------------------
+
+
+def test_the_template_for_a_program_of_one_s_own_loads_and_waits_for_a_build(project: Project) -> None:
+    template = ROOT / "scenarios" / "suites" / "my-hts.yaml"
+    images = {"reference": make_image()}
+    loaded = load_suite(template, images=images, known_products=PRODUCTS)
+    assert [scenario.name for scenario in loaded.suite.scenarios] == ["my-hts"]
+    assert expand(loaded.suite).cells == ()
+    loaded = load_suite(template, images=images, known_products=PRODUCTS, extra_builds=[make_build("2.3.1")])
+    assert [cell.product.schedule[0].label for cell in expand(loaded.suite).cells] == [
+        "nothing-known",
+        "installer-known",
+    ]
+    assert loaded.suite.builds[0].install_dir == r"C:\Program Files\MyHTS"
+
+
+def test_what_the_template_shows_in_comments_is_right_too(project: Project) -> None:
+    text = (ROOT / "scenarios" / "my-hts.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"^  # (- |    )", r"  \1", text, flags=re.MULTILINE)
+    scenario, _ = load_scenario(project.write("mine.yaml", text))
+    assert [step.kind for step in scenario.steps].count("launch") == 2
+    assert any(step.connect is not None for step in scenario.steps)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("window: 데모증권 HTS", "window: {matches: '('}", "'(' is no regular expression"),
+        ("window: 데모증권 HTS", "window: {contains: a, matches: b}", "has either 'contains' or 'matches'"),
+        (
+            "window: 데모증권 HTS",
+            "window: [a]",
+            "a window's title should be a text, or {matches: a regular expression}",
+        ),
+        ("window: 데모증권 HTS", "window: {match: a}", "unknown key 'match'; did you mean 'matches'?"),
+        ("window: 데모증권 HTS", "window: ''", "should not be empty"),
+        (", window: 데모증권 HTS", "", "a launch has either 'window' (the program stays) or 'exit_codes'"),
+        ("window: 데모증권 HTS", "window: a, exit_codes: [0]", "a launch has either 'window' (the program stays) or"),
+        (", window: 데모증권 HTS", ", exit_codes: []", "should not be empty"),
+    ],
+)
+def test_a_launch_that_says_nothing_sensible_is_told(project: Project, old: str, new: str, said: str) -> None:
+    project.edit("fresh.yaml", old, new)
+    lines = problems_of(project)
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert re.match(r"^fresh\.yaml:\d+:\d+: ", lines[0])
+
+
+def test_a_suite_s_build_may_be_a_zip_or_a_folder(project: Project) -> None:
+    (project.root / "한글 폴더").mkdir()
+    (project.root / "한글 폴더" / "App.exe").write_bytes(tiny_program())
+    write_zip(project.root / "app.zip", {"App.exe": tiny_program()})
+    project.edit("suite.yaml", "{recipe: recipe.yaml, version: 1.0.0}", "{path: 한글 폴더, version: 1.0.0}")
+    project.edit("suite.yaml", "{recipe: recipe.yaml, version: 1.1.0}", "{path: ../project/app.zip, version: 1.1.0}")
+    project.edit("suite.yaml", "2026-11-04 -> 2026-11-05]", "2026-11-04 -> 2026-11-08]")
+    project.write(
+        "sets.yaml",
+        "schema: hts-compat/signatures/1\nproduct: clamav\nsets: [{label: 2026-11-04}, {label: 2026-11-08}]\n",
+    )
+    folder, archive = project.load().suite.builds
+    assert folder.kind is archive.kind is BuildKind.PORTABLE
+    assert folder.files == archive.files
+    assert folder.installer.file_name == "한글 폴더.zip"

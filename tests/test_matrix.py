@@ -14,19 +14,11 @@ from harness.attempt import Event, Kind
 from harness.facts import ExclusionSeen
 from harness.image import Lab
 from harness.inert_text import visible
-from harness.matrix import (
-    NOT_FINISHED,
-    Assurance,
-    Matrix,
-    MatrixCell,
-    cell_of,
-    code_text,
-    matrix_of,
-    matrix_schema,
-    product_seen,
-)
+from harness.matrix import Assurance, Matrix, MatrixCell, matrix_schema
+from harness.matrix_cell import NOT_FINISHED, cell_of, matrix_of, product_seen
 from harness.renderers.api import Report
-from harness.verdict import Outcome, settle
+from harness.settle import settle
+from harness.verdict import Outcome
 from tests.renderers.sample_run import (
     HOSTILE,
     TAKEN,
@@ -233,24 +225,6 @@ def test_text_that_utf8_cannot_hold_is_replaced(name: str) -> None:
     made = cell_of(asked, settle([tried.finding], stages=[]), attempts=[tried], controls=())
     assert json.dumps(made.to_value(), ensure_ascii=False).encode()
     assert visible("x" + name).encode()
-
-
-@pytest.mark.parametrize(
-    ("code", "start"),
-    [
-        (126, "ERROR_MOD_NOT_FOUND"),
-        (-1073741515, "STATUS_DLL_NOT_FOUND"),
-        (0x800700E1, "ERROR_VIRUS_INFECTED"),
-        (-2147024671, "ERROR_VIRUS_INFECTED"),
-    ],
-)
-def test_codes_are_mapped_signed_unsigned_and_as_hresult(code: int, start: str) -> None:
-    assert (code_text(code) or "").startswith(start)
-
-
-def test_an_unknown_code_has_no_name() -> None:
-    assert code_text(424242) is None
-    assert code_text(None) is None
 
 
 def test_the_product_is_what_it_said_last() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.build_file import MAX_BYTES, build_from_file
+from harness.build_file import build_from_file
 from harness.documents import Recipe
 from harness.errors import InputError, LabError
 from harness.recipes import LoadedRecipe, RecipeFailed, build_from_recipe, builds_folder
@@ -174,55 +174,7 @@ def test_a_builds_folder_that_cannot_be_used_is_told(project: Project, monkeypat
     assert "XDG_CACHE_HOME" in caught.value.hint
 
 
-# --- builds that are there as files ----------------------------------------------------------------------------------
-
-
-def test_a_program_becomes_a_build_without_a_manifest(tmp_path: Path) -> None:
-    path = tmp_path / "Demo Setup 2.0.exe"
-    path.write_bytes(tiny_program())
-    build = build_from_file(path)
-    assert build.version == "Demo-Setup-2.0"
-    assert build.files == ()
-    assert build.installer.size_bytes == 1024
-    assert build.installer.sha256 == hashlib.sha256(tiny_program()).hexdigest()
-    assert build_from_file(path, name="Demo", version="2.0").install_dir == r"C:\Program Files\Demo"
-    assert build_from_file(path, install_dir=r"D:\HTS").install_dir == r"D:\HTS"
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "is empty (0 bytes)"),
-        (b"hello", "is not a Windows program (no MZ header)"),
-        (b"MZ only", "is not a Windows program (its PE header does not read)"),
-        (tiny_program()[:900], "is cut short: its header promises 1024 bytes and it has 900"),
-        (tiny_program(is_dll=True), "is a library (DLL), not a program"),
-        (b"PK\x03\x04" + bytes(60), "is a zip archive"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(60), "is an .msi"),
-        (b"\x7fELF" + bytes(60), "is a Linux program"),
-    ],
-)
-def test_a_file_that_is_no_installer_is_refused_in_one_sentence(tmp_path: Path, content: bytes, said: str) -> None:
-    path = tmp_path / "setup.exe"
-    path.write_bytes(content)
-    with pytest.raises(InputError) as caught:
-        build_from_file(path)
-    assert said in caught.value.summary
-    assert caught.value.summary.endswith(".")
-    assert caught.value.hint
-
-
-def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist"):
-        build_from_file(tmp_path / "none.exe")
-    with pytest.raises(InputError, match="is a folder"):
-        build_from_file(tmp_path)
-
-
-def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="is no ordinary file"):
-        build_from_file(tmp_path / "pipe")
+# --- builds that are there as files: test_build_file.py has the rest --------------------------------------------------
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -231,12 +183,4 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(tiny_program())
     path.chmod(0)
     with pytest.raises(InputError, match="cannot be read"):
-        build_from_file(path)
-
-
-def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
-    path = tmp_path / "setup.exe"
-    with path.open("wb") as stream:
-        stream.truncate(MAX_BYTES + 1)
-    with pytest.raises(InputError, match=r"has 2\.0 GiB; 2 GiB are the most"):
         build_from_file(path)

@@ -10,13 +10,14 @@ from tests.builders import make_scenario, make_update_scenario
 
 def test_the_step_kinds_are_the_documented_ones_and_none_is_called_inspect() -> None:
     assert STEP_KINDS == (
-        "deliver", "install", "verify_files", "launch", "self_update", "connect", "dwell", "vendor_update", "run",
+        "deliver", "install", "verify_files", "launch", "self_update", "connect", "dwell", "scan", "close", "reboot",
+        "uninstall", "vendor_update", "run",
     )  # fmt: skip
     assert INSPECT not in STEP_KINDS
 
 
 @pytest.mark.parametrize(
-    "step", [{}, {"deliver": {}, "install": {}}, {"deliver": None}, {"scan": {}}, {"deliver": {"too": "downloads"}}]
+    "step", [{}, {"deliver": {}, "install": {}}, {"deliver": None}, {"scna": {}}, {"deliver": {"too": "downloads"}}]
 )
 def test_a_step_has_exactly_one_known_kind_with_known_settings(step: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
@@ -35,6 +36,8 @@ def test_every_kind_of_step_has_a_deadline(kind: str) -> None:
         "launch": {"program": "a.exe", "window": "a"},
         "dwell": {"seconds": 1},
         "run": {"command": ["true"]},
+        "close": {"window": "a"},
+        "uninstall": {"program": "a.exe"},
     }
     action = Step.model_validate({kind: needed.get(kind, {})}).action
     assert action.timeout_s > 0
@@ -79,3 +82,20 @@ def test_a_service_that_could_not_run_is_refused(changes: dict[str, object]) -> 
 def test_vendor_updates_are_counted() -> None:
     assert make_scenario().vendor_updates == 0
     assert make_update_scenario().vendor_updates == 1
+
+
+def test_a_repetition_is_laid_out_into_steps_of_their_own() -> None:
+    close = {"close": {"window": "a"}}
+    inner = {"repeat": {"times": 2, "steps": [{"scan": {}}, close]}}
+    scenario = Scenario.model_validate(
+        {"name": "a", "steps": [{"deliver": {}}, {"repeat": {"times": 2, "steps": [inner]}}]}
+    )
+    assert [step.kind for step in scenario.steps] == ["deliver"] + ["scan", "close"] * 4
+
+
+def test_a_repetition_that_never_ends_is_refused() -> None:
+    bomb: dict[str, object] = {"scan": {}}
+    for _ in range(5):
+        bomb = {"repeat": {"times": 100, "steps": [bomb]}}
+    with pytest.raises(ValidationError, match="more than 500"):
+        Scenario.model_validate({"name": "a", "steps": [bomb]})

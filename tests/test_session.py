@@ -22,6 +22,7 @@ from harness.observation import Mechanism
 from harness.plan import Cell
 from harness.products.fake import FakeProduct
 from harness.providers.fake import FakeProvider
+from harness.scenario import Scan, Step
 from harness.session import Happening, SessionEvent, StopSwitch, new_run_id
 from harness.stores.api import Claim, RunState, Store
 from harness.stores.memory import MemoryStore
@@ -286,6 +287,12 @@ STORIES = {
         stage="deliver",
         jobs=1,
         controls=3,
+    ),
+    "a scan on demand takes what nobody opened": Told(
+        of=cell(STRICT, of=scenario(more=(Step(scan=Scan()),))),
+        script=with_product(Mischief(acts_at="scan")),
+        outcome=Q,
+        stage="scan",
     ),
     "a command that hangs": Told(
         of=cell(of=scenario(command=("/bin/sleep", "60"))), outcome=FAULT, stage="run", guests=1, controls=2
@@ -560,7 +567,9 @@ def _stop_at(number: int, stop: StopSwitch) -> Callable[[Cell, int], None]:
     return before
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize(
+    ("store", "at"), [("memory", 1), ("sqlite", 2), ("memory", 3), ("sqlite", 5), ("memory", 8)], indirect=["store"]
+)
 def test_an_interrupt_ends_cleanly_and_the_rest_is_run_on_resume(at: int, store: Store) -> None:
     stop = StopSwitch()
     first = FakeLab(faults={"1.2.0": "connect"}, before_guest=_stop_at(at, stop))
@@ -779,7 +788,9 @@ def test_a_listener_that_fails_costs_nothing(memory: Store) -> None:
     assert heard.events[-1].what is Happening.RUN_FINISHED
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 4, 16])
+@pytest.mark.parametrize(
+    ("store", "jobs"), [("memory", 1), ("memory", 2), ("sqlite", 4), ("memory", 16)], indirect=["store"]
+)
 def test_twelve_cells_of_all_kinds_end_with_any_number_of_guests_at_once(jobs: int, store: Store) -> None:
     cells = [
         cell(label, version=version) for version in ("1.0.0", "1.1.0", "1.2.0") for label in (CLEAN, INCIDENT, STRICT)

@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 image_app = typer.Typer(help="Images that guests are made from.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(image_app, name="image")
+build_app = typer.Typer(help="Builds of the program under test.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(build_app, name="build")
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of reports; the store stands in OUT/store.")]
 StoreOption = Annotated[Optional[Path], typer.Option("--store", help="Another store than OUT/store.")]  # noqa: UP045 - typer reads it
@@ -63,7 +65,10 @@ def demo(
 def run(
     suite: Annotated[Path, typer.Argument(metavar="SUITE.yaml", help="The axes of the run.")],
     *,
-    build: Annotated[Optional[list[Path]], typer.Option("--build", help="An installer beside the suite's own.")] = None,  # noqa: UP045
+    build: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--build", help="An installer, or a portable build's zip or folder, beside the suite's own."),
+    ] = None,
     keep: Annotated[Optional[str], typer.Option("-k", metavar="EXPR", help="Only cells whose id fits.")] = None,  # noqa: UP045
     jobs: Annotated[Optional[int], typer.Option("--jobs", min=1, max=256, help="Guests at once.")] = None,  # noqa: UP045
     provider: ProviderOption = "auto",
@@ -71,7 +76,13 @@ def run(
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Answer no cell from the store.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="DETECTED counts as incompatible.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="DETECTED and waived count as incompatible.")] = False,
+    policy: Annotated[Optional[Path], typer.Option("--policy", metavar="FILE", help="Whose waivers hold.")] = None,  # noqa: UP045
+    junitxml: Annotated[Optional[Path], typer.Option("--junitxml", metavar="FILE", help="Write JUnit XML too.")] = None,  # noqa: UP045
+    alluredir: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--alluredir", metavar="DIR", help="Write Allure results too."),
+    ] = None,
     out: OutOption = REPORTS,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -91,6 +102,9 @@ def run(
         resume=resume,
         fresh=fresh,
         strict=strict,
+        policy=policy,
+        junitxml=junitxml,
+        alluredir=alluredir,
         out=out,
         store=store,
         as_json=as_json,
@@ -168,6 +182,21 @@ def doctor(
     from harness.cli import machine as face
 
     raise typer.Exit(face.doctor(sweep=sweep, as_json=as_json))
+
+
+@build_app.command("inspect")
+def build_inspect(
+    path: Annotated[Path, typer.Argument(metavar="BUILD", help="A setup program, an .msi, a .zip or a folder.")],
+    *,
+    draft: Annotated[
+        Path | None, typer.Option("--draft", metavar="FILE", help="Write a scenario to FILE, and a suite beside it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in a build, without running it; draft a scenario and a suite for it. Exit: 0, 2."""
+    from harness.cli import build as face
+
+    raise typer.Exit(face.inspect(path, draft=draft, json_wanted=as_json))
 
 
 @image_app.command("build")

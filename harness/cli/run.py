@@ -7,19 +7,22 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from harness.as_test import waivers_for
 from harness.cli import say
 from harness.cli.progress import progress
 from harness.errors import HarnessError, InputError
-from harness.load import LoadedSuite, load_suite
+from harness.gate import Policy
+from harness.load import LoadedSuite, load_policy, load_suite
 from harness.outcome_exit import NOTHING_RAN, exit_code
 from harness.plan import Plan, expand
 from harness.products import ADAPTERS, parser_of
-from harness.report import report_for, write_report
+from harness.renderers.api import Report, renderer
+from harness.report import matrix_for, report_for, write_report
 from harness.rig import ROOT, Images, make_rig, sweep
 from harness.selection import select
 from harness.session import Options, RunResult, StopSwitch, new_run_id, run
@@ -41,6 +44,9 @@ class Asked:
     strict: bool = False
     out: Path = Path("reports")
     store: Path | None = None
+    junitxml: Path | None = None
+    alluredir: Path | None = None
+    policy: Path | None = None
     as_json: bool = False
     folder: str | None = None
     quiet: bool = False
@@ -48,7 +54,8 @@ class Asked:
 
 def run_suite(asked: Asked) -> int:
     """Run a suite; give the exit code of the contract."""
-    result, _ = run_and_report(asked)
+    policy = load_policy(asked.policy) if asked.policy is not None else None
+    result, _ = run_and_report(asked, policy)
     if result is None:
         say.note("nothing to run: the suite and the filter leave no cell")
         return NOTHING_RAN
@@ -59,12 +66,18 @@ def run_suite(asked: Asked) -> int:
         say.note(f"the run {result.run_id} was stopped before its end; what it lacks could not be told")
         say.note(f"hint: Go on with: hts-compat run {asked.suite} --resume {result.run_id}{where}")
     with open_store(asked.out, asked.store) as store:
-        cells = store.plan_of(result.run_id).cells
-    return exit_code((result.judgements.get(cell.id) for cell in cells), strict=asked.strict)
+        matrix = matrix_for(store, store.find_run(result.run_id))
+    waived = waivers_for(policy, matrix.cells, now=datetime.now(UTC))
+    judged = {cell.id: result.judgements.get(cell.id) for cell in matrix.cells}
+    return exit_code(judged, strict=asked.strict, waived=waived)
 
 
-def run_and_report(asked: Asked) -> tuple[RunResult | None, Path]:
+def run_and_report(asked: Asked, policy: Policy | None = None) -> tuple[RunResult | None, Path]:
     """Run a suite and write its report; give the result (None when there is no cell) and the report's folder.
+
+    Args:
+        asked: What the command line asks for.
+        policy: Its waivers show in test reports.
 
     Raises:
         HarnessError: The input or the lab is wrong. Nothing was started, or what was seen is kept.
@@ -74,6 +87,9 @@ def run_and_report(asked: Asked) -> tuple[RunResult | None, Path]:
     if not plan.cells:
         return None, asked.out
     _writable(asked.out)
+    for file in (asked.junitxml, asked.alluredir):
+        if file is not None:
+            _writable(file.absolute().parent)
     with open_store(asked.out, asked.store) as store:
         if asked.resume is not None:
             run_id = store.find_run(asked.resume).id
@@ -97,8 +113,28 @@ def run_and_report(asked: Asked) -> tuple[RunResult | None, Path]:
             return result, folder
         report = report_for(store, store.find_run(run_id), parsers=parser_of)
         files = write_report(report, folder)
+        write_test_reports(asked, report, policy)
         _say_result(asked, result, plan, files["html"])
     return result, folder
+
+
+def write_test_reports(asked: Asked, report: Report, policy: Policy | None) -> None:
+    """Write what CI servers read, where it was asked for.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
+    waivers = waivers_for(policy, report.matrix.cells, now=datetime.now(UTC))
+    report = replace(report, waivers=waivers, strict=asked.strict)
+    if asked.junitxml is not None:
+        try:
+            asked.junitxml.write_bytes(renderer("junit").render(report))
+        except OSError as error:
+            raise InputError(f"The file '{asked.junitxml}' cannot be written.", detail=str(error)) from error
+    if asked.alluredir is not None:
+        from harness.renderers.allure_results import write_allure
+
+        write_allure(report, asked.alluredir)
 
 
 def load(asked: Asked) -> LoadedSuite:
@@ -159,7 +195,7 @@ def _writable(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"The folder '{out}' cannot be written.", detail=str(error), hint="Give another --out."
+            f"The folder '{out}' cannot be written.", detail=str(error), hint="Name another folder."
         ) from error
 
 

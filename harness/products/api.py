@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -51,6 +51,15 @@ class Tools:
     profile: str
     nonce: str
     known: tuple[Signature, ...]
+
+
+@runtime_checkable
+class Scans(Protocol):
+    """The ability to scan on demand."""
+
+    def scan(self, folder: str, *, deadline: Deadline) -> None:
+        """Scan a Windows folder now and record how that ended (``LOOK`` ``scan``, ``finished`` true or false)."""
+        ...
 
 
 class Product(Protocol):

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from harness.attempt import Kind
 from harness.deadline import Deadline
 from harness.facts import When
 from harness.fake_guest import Called, FakeMachine
@@ -41,10 +42,15 @@ class FakeGuard:
         machine.programs[GUARD] = self.command
 
     def command(self, called: Called) -> bytes:
-        """Do what the product's own command line does: ``load`` or ``stop``."""
+        """Do what the product's own command line does: ``load``, ``stop`` or ``scan FOLDER``."""
         if called.argv[1] == "stop":
             self._running = False
             return b"stopped\n"
+        if called.argv[1] == "scan":
+            self._machine.happens("scan")
+            for path in [p for p in self._machine.files if p.startswith(called.argv[2] + "/")]:
+                self.allows(path, self._machine.files[path])
+            return b"scanned\n" if self._running else b""
         self._machine.happens("pin" if self._running else "arm")
         if not (self._running and self._machine.mischief.keeps_old_set):
             self._known = json.loads(self._machine.files[DATABASE])
@@ -97,6 +103,8 @@ class FakeProduct:
 
     def __init__(self, tools: Tools) -> None:
         self._admin = tools.guest.admin
+        self._image = tools.guest.image
+        self._record = tools.record
         self._prober = Prober(
             tools, layer=Layer.FILE, canary=lambda: _text(CANARY_TEXT), marker=lambda s: _text(_marker(s)), logs=(LOG,)
         )
@@ -110,6 +118,11 @@ class FakeProduct:
         self._admin.push(json.dumps(_set_of(signature)).encode(), DATABASE, deadline=deadline)
         self._admin.run([GUARD, "load"], deadline=deadline)
         self._prober.await_set(signature, deadline=deadline.sooner(PATIENCE_S))
+
+    def scan(self, folder: str, *, deadline: Deadline) -> None:
+        """Scan a folder on demand; see ``Scans.scan``."""
+        said = self._admin.run([GUARD, "scan", self._image.guest_path(folder)], deadline=deadline)
+        self._record(Kind.LOOK, "scan", data={"finished": said.stdout == b"scanned\n"})
 
     def sample(self, *, border: int, deadline: Deadline) -> None:
         """Record the loaded set and the new log lines; see ``Product.sample``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ CAPABILITIES = (
 )
 PIDS_LIMIT = 1024
 ENGINE_TIMEOUT_S = 60
+
+#: Where docker-py looks when nothing is said. Source: docker.constants.DEFAULT_UNIX_SOCKET of docker-py 7.1.
+DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 #: 128 + SIGKILL and 128 + SIGTERM: what a restart of the engine, or a person, leaves behind.
 KILLED_FROM_OUTSIDE = frozenset({137, 143})
@@ -146,14 +150,23 @@ def connect() -> docker.DockerClient:
         LabError: None answers, or this user may not use it.
     """
     try:
+        _knock(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
         client = docker.from_env(timeout=ENGINE_TIMEOUT_S)
         client.ping()
-    except DockerException as error:
+    except (DockerException, OSError) as error:
         denied = "Permission denied" in str(error)
         msg = "This user may not use the Docker engine." if denied else "No Docker engine answers."
         hint = "Add the user to the group 'docker', or use sudo." if denied else "Run 'make setup'."
         raise LabError(msg, detail=str(error), hint=hint) from error
     return client
+
+
+def _knock(host: str) -> None:
+    """Find out whether somebody listens on a local socket; docker-py leaves its own socket open when nobody does."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(ENGINE_TIMEOUT_S)
+            probe.connect(host.removeprefix("unix://"))
 
 
 def _alive(pid: int) -> bool:

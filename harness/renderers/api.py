@@ -10,15 +10,22 @@ from typing import Protocol
 
 from harness.errors import InputError
 from harness.evidence import CellEvidence
+from harness.gate import Waiver
 from harness.matrix import Matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A run to be drawn: its matrix, and the evidence of as many cells as one has, by cell id."""
+    """A run to be drawn: its matrix, and the evidence of as many cells as one has, by cell id.
+
+    ``waivers`` are those that hold today, by cell id; ``strict`` counts DETECTED as incompatible. Test reports ask for
+    both; the other formats show the outcome alone.
+    """
 
     matrix: Matrix
     evidence: Mapping[str, CellEvidence] = field(default_factory=dict)
+    waivers: Mapping[str, Waiver] = field(default_factory=dict)
+    strict: bool = False
 
 
 class Renderer(Protocol):
@@ -38,6 +45,7 @@ RENDERERS: dict[str, str] = {
     "json": "harness.renderers.json_file:JsonRenderer",
     "csv": "harness.renderers.csv_file:CsvRenderer",
     "md": "harness.renderers.markdown:MarkdownRenderer",
+    "junit": "harness.renderers.junit:JunitRenderer",
 }
 
 #: Others add theirs under their own name in this group of entry points.

@@ -1,4 +1,4 @@
-"""Pure. matrix.html: the whole run as one file that works offline, from a CI artifact or a mail.
+"""Driver. matrix.html: the whole run as one file that works offline, from a CI artifact or a mail.
 
 1. One file, nothing fetched: the content security policy allows our own script and style by their digests, pictures as
    ``data:`` and nothing else.

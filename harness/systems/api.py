@@ -30,6 +30,10 @@ class Desktop(Protocol):
         """Press a button, by its exact text, in a window whose title contains ``window``; False when there is none."""
         ...
 
+    def close_window(self, *, window: str, deadline: Deadline) -> bool:
+        """Close a window whose title contains ``window``, as its X does; False when there is none."""
+        ...
+
     def screenshot(self, *, deadline: Deadline) -> bytes | None:
         """Give a PNG of the whole screen; None when none could be made."""
         ...
@@ -65,8 +69,16 @@ class GuestSystem(Desktop, Watcher, Protocol):
         """Wait until the desktop session stands; give what it says of itself."""
         ...
 
+    def reboot(self, *, deadline: Deadline) -> bytes:
+        """Start the guest anew (a container: its desktop session) and wait until the session stands."""
+        ...
+
     def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
         """Write a file as the desktop user, as a browser's download would be written."""
+        ...
+
+    def unpack(self, archive: str, folder: str, *, deadline: Deadline) -> CommandResult:
+        """Unpack a zip into a folder as the desktop user; a failure's exit code is its errno where there is one."""
         ...
 
     def start_service(self, service: Service, files: Mapping[str, bytes], *, deadline: Deadline) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 
 from harness.deadline import Deadline
@@ -21,6 +23,9 @@ UPDATE_ERROR = "업데이트 오류"
 UPDATE_BUTTON = "업데이트 확인"
 LOGIN_BUTTON = "로그인"
 SERVER_PORT = 7001
+
+#: The exit code of unpack.py for what is no zip.
+BAD_ARCHIVE = 200
 
 #: Exit codes of the program and its installer when they fail by themselves.
 INSTALL_FAULT, LAUNCH_FAULT, DEATH = 3, 5, 9
@@ -66,18 +71,39 @@ class FakeSystem:
         self._machine.files[self.image.guest_path(path)] = content
         return CommandResult(exit_code=0)
 
+    def unpack(self, archive: str, folder: str, *, deadline: Deadline) -> CommandResult:
+        """Put the program's files in place, or what the zip really holds; see ``GuestSystem.unpack``."""
+        self._happens("install", deadline)
+        if self._machine.mischief.hangs_at == "install":
+            hang(deadline, "unpack")
+        errno, content = self._machine.opened(self.image.guest_path(archive))
+        if errno:
+            return CommandResult(exit_code=errno)
+        if self._program is not None:
+            return CommandResult(exit_code=int(str(self._installed(self._program)["exit_code"])))
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as opened:
+                found = {item.filename: opened.read(item) for item in opened.infolist() if not item.is_dir()}
+        except zipfile.BadZipFile:
+            return CommandResult(exit_code=BAD_ARCHIVE)
+        self._machine.files |= {self.image.guest_path(f"{folder}\\{name}"): data for name, data in found.items()}
+        return CommandResult(exit_code=0)
+
     def start(self, job: str, argv: Sequence[str], *, deadline: Deadline) -> bytes:
         """Start the installer, the program or anything else; see ``Desktop.start``."""
-        self._happens(job, deadline)
+        moment = "launch" if job.startswith("launch") else job
+        self._happens(moment, deadline)
         path = argv[0]
         windows = len(path) > 1 and path[1] == ":"
         errno = self._machine.opened(self.image.guest_path(path))[0] if windows else 0
         if errno:
             self._jobs[job] = {"state": "failed", "start_errno": errno}
-        elif self._machine.mischief.hangs_at == job:
+        elif self._machine.mischief.hangs_at == moment:
             self._jobs[job] = {"state": "running"}
         elif self._program is not None and path.endswith(self._program.main):
             self._jobs[job] = self._launched(self._program)
+        elif self._program is not None and path.endswith(self._program.uninstaller):
+            self._jobs[job] = self._uninstalled(self._program)
         else:
             self._jobs[job] = self._installed(self._program)
         return _answer(self._jobs[job])
@@ -103,6 +129,24 @@ class FakeSystem:
             return False
         presses[button](self._program, deadline)
         return True
+
+    def close_window(self, *, window: str, deadline: Deadline) -> bool:
+        """Close the program's window, and the program with it unless it hangs; see ``Desktop.close_window``."""
+        self._happens("close", deadline)
+        if not any(window in str(w["title"]) for w in self._windows):
+            return False
+        self._windows = []
+        if self._machine.mischief.hangs_at != "close":
+            self._end_all(exit_code=0)
+        return True
+
+    def reboot(self, *, deadline: Deadline) -> bytes:
+        """End everything on the desktop; see ``GuestSystem.reboot``."""
+        self._happens("reboot", deadline)
+        self._windows = []
+        self._connected = False
+        self._end_all(exit_code=None)
+        return self.await_ready(deadline=deadline)
 
     def screenshot(self, *, deadline: Deadline) -> bytes | None:
         """Give a picture's first bytes; see ``Desktop.screenshot``."""
@@ -158,6 +202,19 @@ class FakeSystem:
             self._machine.files[self._path(name)] = content
         return {"state": "ended", "exit_code": 0}
 
+    def _uninstalled(self, program: FakeProgram) -> Json:
+        """Take away what was installed, but for the log; a faulty one leaves its module behind."""
+        stays = {program.log, program.module} if program.fault_at == "uninstall" else {program.log}
+        for path in [p for p in self._machine.files if p.startswith(self._path("") + "/")]:
+            if path not in {self._path(name) for name in stays}:
+                del self._machine.files[path]
+        return {"state": "ended", "exit_code": 0}
+
+    def _end_all(self, *, exit_code: int | None) -> None:
+        for job, value in self._jobs.items():
+            if value["state"] == "running":
+                self._jobs[job] = {"state": "ended", "exit_code": exit_code}
+
     def _launched(self, program: FakeProgram) -> Json:
         if program.fault_at == "launch" or self._machine.mischief.dies_at == "launch":
             return {"state": "ended", "exit_code": LAUNCH_FAULT if program.fault_at == "launch" else DEATH}
@@ -193,7 +250,7 @@ class FakeSystem:
         """Let a moment begin in the running program; False when the program ends or hangs in it."""
         self._happens(moment, deadline)
         if self._machine.mischief.dies_at == moment:
-            self._jobs |= {job: {"state": "ended", "exit_code": DEATH} for job in self._jobs}
+            self._end_all(exit_code=DEATH)
             self._windows = []
             return False
         return self._machine.mischief.hangs_at != moment

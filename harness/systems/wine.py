@@ -20,7 +20,7 @@ SERVICE_ROOT = "/srv/hts-compat"
 WINE = "/usr/lib/wine/wine64"
 
 #: Exit codes of winview (guest_tools/winview.c) that are answers and no trouble.
-_CLICKED, _NO_WINDOW, _NO_BUTTON = 0, 3, 4
+_DONE, _NO_WINDOW, _NO_BUTTON, _DISABLED = 0, 3, 4, 5
 
 #: A script that waits until the deadline begins some time after us, and answers some time after it.
 SCRIPT_GRACE_S = 5.0
@@ -49,10 +49,23 @@ class WineSystem:
         msg = "The guest's desktop session did not come up."
         raise GuestUnreachable(msg)
 
+    def reboot(self, *, deadline: Deadline) -> bytes:
+        """Start the desktop session anew; see ``GuestSystem.reboot``. The system's own services go on."""
+        argv = ["/bin/sh", "-c", f"rm -f {READY_FILE} && pkill -HUP -f '^/usr/bin/python3 {TOOLS}/session$'"]
+        if not self._transport.run(argv, deadline=deadline).ok:
+            msg = "The guest's desktop session could not be restarted."
+            raise LabError(msg)
+        return self.await_ready(deadline=deadline)
+
     def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
         """Write a file as the desktop user; see ``GuestSystem.deliver``."""
         argv = ["/bin/sh", "-c", 'cat > "$1"', "deliver", self.image.guest_path(path)]
         return self._transport.run(argv, user=self.image.user, stdin=content, deadline=deadline)
+
+    def unpack(self, archive: str, folder: str, *, deadline: Deadline) -> CommandResult:
+        """Unpack a zip as the desktop user; see ``GuestSystem.unpack``."""
+        argv = [PYTHON, f"{TOOLS}/unpack.py", self.image.guest_path(archive), self.image.guest_path(folder)]
+        return self._transport.run(argv, user=self.image.user, deadline=deadline)
 
     def start(self, job: str, argv: Sequence[str], *, deadline: Deadline) -> bytes:
         """Start a program in the session; see ``Desktop.start``."""
@@ -66,12 +79,19 @@ class WineSystem:
 
     def click(self, *, window: str, button: str, deadline: Deadline) -> bool:
         """Press a button through winview; see ``Desktop.click``."""
-        argv = [WINE, f"{TOOLS}/winview.exe", "click", "--window", window, "--button", button]
+        return self._winview(["click", "--window", window, "--button", button], deadline)
+
+    def close_window(self, *, window: str, deadline: Deadline) -> bool:
+        """Close a window through winview; see ``Desktop.close_window``."""
+        return self._winview(["close", "--window", window], deadline)
+
+    def _winview(self, words: Sequence[str], deadline: Deadline) -> bool:
+        argv = [WINE, f"{TOOLS}/winview.exe", *words]
         result = self._transport.run(argv, user=self.image.user, deadline=deadline)
-        if result.exit_code not in {_CLICKED, _NO_WINDOW, _NO_BUTTON}:
+        if result.exit_code not in {_DONE, _NO_WINDOW, _NO_BUTTON, _DISABLED}:
             msg = "The window helper failed in the guest."
             raise LabError(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
-        return result.exit_code == _CLICKED
+        return result.exit_code == _DONE
 
     def screenshot(self, *, deadline: Deadline) -> bytes | None:
         """Give a PNG of the screen, None when that fails: no picture is worth an attempt."""

@@ -34,13 +34,16 @@ from harness.facts import (
 )
 from harness.image import Folder, Image, Lab
 from harness.judgement import Judgement
-from harness.matrix import MatrixRun, Tried, cell_of, matrix_of
+from harness.matrix import MatrixRun
+from harness.matrix_cell import Tried, cell_of, matrix_of
 from harness.observation import Action, Detection, Layer, Mechanism
 from harness.plan import NO_PRODUCT, Cell, LeftOut, Plan, ProductChoice, Suite, expand
 from harness.renderers.api import Report
+from harness.rules import RULES_VERSION, decide
 from harness.scenario import Scenario
+from harness.settle import settle
 from harness.signature import Signature
-from harness.verdict import RULES_VERSION, Verdict, decide, settle
+from harness.verdict import Verdict
 
 BEGAN = datetime(2026, 11, 24, 6, 0, 12, 345000, tzinfo=UTC)
 DIALOG = "데모증권 HTS\nhts_comm.dll을(를) 불러올 수 없습니다. (오류 126)\n확인"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,7 @@ from harness.systems.wine import WineSystem
 from harness.transports.docker_exec import DockerExecTransport
 from harness.transports.fake import FakeTransport
 from tests.builders import make_image
+from tests.zip_files import write_zip
 
 ENDS = r"C:\windows\system32\cmd.exe"
 STAYS = r"C:\windows\system32\notepad.exe"
@@ -86,6 +89,27 @@ def test_a_delivered_file_lies_where_it_was_asked_for_with_its_size(folder: Fold
     found, cut = look.entries(given.guest.observe({"list": [{"root": root}]}, deadline=soon()))
     assert not cut
     assert (given.guest.image.guest_path(path), 2000) in {(e.path, e.size_bytes) for e in found if e.is_file}
+
+
+def test_a_zip_is_unpacked_with_its_folders_and_korean_names(given: Given, tmp_path: Path) -> None:
+    archive, folder = given.path(Folder.DOWNLOADS, "데모 휴대용.zip"), given.path(Folder.APPDATA, "데모 HTS")
+    content = write_zip(tmp_path / "a.zip", {"App.exe": b"main", "한글 자료/a b.txt": b"text!"}).read_bytes()
+    given.guest.deliver(content, archive, deadline=soon())
+    assert given.guest.unpack(archive, folder, deadline=soon()).ok
+    root = given.guest.image.guest_path(folder)
+    found, _ = look.entries(given.guest.observe({"list": [{"root": root}]}, deadline=soon()))
+    assert {(e.path[len(root) + 1 :], e.size_bytes) for e in found if e.is_file} == {
+        ("App.exe", 4),
+        ("한글 자료/a b.txt", 5),
+    }
+
+
+def test_what_cannot_be_unpacked_is_a_result_and_no_trouble(given: Given) -> None:
+    archive = given.path(Folder.DOWNLOADS, "no.zip")
+    given.guest.deliver(b"no zip", archive, deadline=soon())
+    assert given.guest.unpack(archive, r"C:\unpacked", deadline=soon()).exit_code == 200
+    missing = given.path(Folder.DOWNLOADS, "missing.zip")
+    assert given.guest.unpack(missing, r"C:\unpacked", deadline=soon()).exit_code == errno.ENOENT
 
 
 def test_a_folder_that_is_missing_lists_as_empty(given: Given) -> None:

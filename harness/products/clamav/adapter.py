@@ -100,6 +100,16 @@ class ClamAv:
         """Try EICAR in each folder; see ``Product.canary``."""
         self._prober.canary(folders, when=when, deadline=deadline)
 
+    def scan(self, folder: str, *, deadline: Deadline) -> None:
+        """Scan a folder on demand; see ``Scans.scan``. The resident scanner sees its opens too and may act.
+
+        Source: clamdscan(1): exit code 0 clean, 1 found, 2 an error.
+        """
+        argv = ["clamdscan", "-c", str(CONF), "--fdpass", "--no-summary", self._guest.image.guest_path(folder)]
+        result = self._admin.run(argv, deadline=deadline)
+        finished = result.exit_code in {0, 1} and not result.stdout_truncated
+        self._tools.record(Kind.LOOK, "scan", data={"finished": finished}, blob=result.stdout + result.stderr)
+
     def collect(self, *, deadline: Deadline) -> None:
         """Record the rest of the logs and what lies in the quarantine; see ``Product.collect``."""
         self._prober.read_logs(awaited=(), deadline=deadline)

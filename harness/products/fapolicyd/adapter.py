@@ -82,6 +82,8 @@ class Fapolicyd:
     def pin(self, signature: Signature, *, deadline: Deadline) -> None:
         """Stop, and start with another rule set; see ``Product.pin``."""
         self._admin.run(["/bin/sh", "-c", _STOP], deadline=deadline.sooner(30.0))
+        # Decisions name rules by number alone: what the old rules denied is recorded before the new ones are.
+        self._prober.read_logs(awaited=(), deadline=deadline)
         self._load(signature, deadline)
 
     def sample(self, *, border: int, deadline: Deadline) -> None:

@@ -29,5 +29,8 @@ class NoProduct:
     def canary(self, folders: Mapping[Folder, str], *, when: When, deadline: Deadline) -> None:
         """Do nothing."""
 
+    def scan(self, folder: str, *, deadline: Deadline) -> None:
+        """Do nothing: there is nothing that could scan."""
+
     def collect(self, *, deadline: Deadline) -> None:
         """Do nothing."""

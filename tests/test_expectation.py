@@ -1,0 +1,96 @@
+"""A run against what is documented about it: every difference is a sentence, and no difference is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.expectation import Expectations, Expected, differences
+from harness.facts import Owner
+from harness.matrix import FailedStep, MatrixCell, MatrixDetection
+from harness.observation import Action, Mechanism
+from harness.verdict import Outcome
+from tests.builders import make_matrix_cell
+
+
+def detection(target: str | None) -> MatrixDetection:
+    return MatrixDetection(
+        threat="T",
+        action=Action.QUARANTINED,
+        target=target,
+        sha256=None,
+        component=None,
+        mechanism=Mechanism.SIGNATURE,
+        signature=None,
+        at=None,
+        after_s=None,
+        stage="connect",
+        owner=Owner.BUILD,
+        raw_target=target,
+        accessed_by=None,
+        count=1,
+    )
+
+
+def quarantined(*, target: str | None = r"C:\App\Comm.DLL", dialog: str | None = "연결 모듈이 없습니다") -> MatrixCell:
+    step = FailedStep(
+        index=4, kind="connect", expectation="window", code=None, code_text=None, timed_out=False, duration_s=1.0,
+        detail=None, dialog=dialog,
+    )  # fmt: skip
+    return make_matrix_cell(Outcome.QUARANTINED, detections=(detection(target),), failed_step=step)
+
+
+def found(cells: list[MatrixCell], *expected: Expected) -> tuple[str, ...]:
+    return differences(Expectations(cells=expected), cells)
+
+
+def expected(cell: str = "*", outcome: Outcome = Outcome.QUARANTINED, **more: str | tuple[str, ...]) -> Expected:
+    return Expected.model_validate({"cell": cell, "outcome": outcome, **more})
+
+
+def test_a_run_that_is_as_documented_has_no_difference() -> None:
+    wanted = expected("1.0.0/*", stage=("connect",), target=r"\comm.dll", dialog="모듈이 없습니다")
+    assert found([quarantined()], wanted) == ()
+
+
+def test_another_outcome_is_said_with_its_reason() -> None:
+    [said] = found([quarantined()], expected(outcome=Outcome.COMPATIBLE))
+    assert said.endswith(": QUARANTINED instead of COMPATIBLE (Says QUARANTINED.)")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"stage": ("launch", "install")}, "at 'connect' instead of launch or install"),
+        ({"target": r"\other.dll"}, r"no detection of \other.dll"),
+        ({"dialog": "다른"}, "the dialog does not say '다른'"),
+    ],
+)
+def test_each_thing_that_differs_is_said(more: dict[str, object], said: str) -> None:
+    wanted = Expected.model_validate({"cell": "*", "outcome": Outcome.QUARANTINED, **more})
+    [sentence] = found([quarantined()], wanted)
+    assert sentence.endswith(said)
+
+
+def test_all_differences_of_a_cell_are_said() -> None:
+    assert len(found([quarantined()], expected(stage=("launch",), target="x", dialog="y"))) == 3
+
+
+def test_what_is_expected_and_was_not_recorded_differs() -> None:
+    cell = make_matrix_cell(Outcome.QUARANTINED)
+    assert len(found([cell], expected(target="x", dialog="y"))) == 2
+    assert len(found([quarantined(target=None, dialog=None)], expected(target="x", dialog="y"))) == 2
+
+
+def test_the_first_pattern_that_fits_counts() -> None:
+    assert found([quarantined()], expected("1.0.0/*"), expected("*", Outcome.COMPATIBLE)) == (
+        "*: no cell of the run has this id",
+    )
+
+
+def test_a_cell_that_nothing_is_documented_about_differs() -> None:
+    [said] = found([make_matrix_cell()])
+    assert said.endswith("nothing is documented about this cell")
+
+
+def test_a_documented_cell_that_the_run_has_not_differs() -> None:
+    assert found([], expected("9.9.9/*")) == ("9.9.9/*: no cell of the run has this id",)

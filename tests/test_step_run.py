@@ -1,0 +1,431 @@
+"""Each kind of step on a simulated desktop: how it ends, in the words by which a control is compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from harness import look
+from harness.attempt import AttemptMeta, Event, Kind, Role
+from harness.build import Build, BuildKind
+from harness.deadline import Deadline
+from harness.errors import GuestUnreachable
+from harness.fake_guest import FakeMachine, FakeProgram, Mischief
+from harness.plan import NO_PRODUCT
+from harness.products.api import Tools
+from harness.products.none.adapter import NoProduct
+from harness.recorder import Recorder
+from harness.scenario import Click, Close, Connect, Dwell, Install, Launch, Reboot, Run, Scan, Step, Uninstall
+from harness.step_run import StepEnd, StepRunner
+from harness.systems import fake as desktop
+from harness.systems.fake import FakeSystem
+from harness.transports.api import CommandResult
+from harness.transports.fake import FakeTransport
+from tests.builders import NOON, make_build, make_cell
+from tests.fake_lab import scenario
+
+STEPS = {step.kind: step for step in scenario().steps}
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """A simulated desktop, and a runner of steps on it."""
+
+    mischief: Mischief = field(default_factory=Mischief)
+    fault_at: str | None = None
+    build: Build = field(default_factory=make_build)
+    system: type[FakeSystem] = FakeSystem
+    product: type[NoProduct] = NoProduct
+
+    def __post_init__(self) -> None:
+        cell = make_cell(build=self.build, product=NO_PRODUCT, scenario=scenario())
+        self.machine = FakeMachine("guest", mischief=self.mischief)
+        files = {"DemoHTS.exe": b"main 1.0.0", "hts_update.exe": b"updater 1.0.0", "hts_comm.dll": b"comm 1.0.0"}
+        files["uninstall.exe"] = b"uninstaller 1.0.0"
+        program = FakeProgram(
+            install_dir=cell.build.install_dir,
+            files=files,
+            patch={"hts_core.dll": b"patched"},
+            fault_at=self.fault_at,
+        )
+        self.guest = guest = self.system(cell.image, FakeTransport(self.machine), program)
+        meta = AttemptMeta(
+            id="a",
+            cell=cell,
+            role=Role.FIRST,
+            ordinal=1,
+            nonce="0" * 12,
+            provider="fake",
+            tool_version="0",
+            started_at=NOON,
+        )
+        self.recorder = Recorder(meta)
+        tools = Tools(guest=guest, record=self.recorder.record, profile="standard", nonce="0" * 12, known=())
+        self.runner = StepRunner(
+            cell, guest, self.product(tools), self.recorder.record, installer=b"DemoHTS 1.0.0 setup"
+        )
+        self.image = cell.image
+
+    def path(self, name: str) -> str:
+        return self.image.guest_path(self.build.installed_path(name))
+
+    def run(self, *kinds: str | Step) -> StepEnd:
+        """Run steps one after the other; give how the last one ended."""
+        end = StepEnd()
+        for index, kind in enumerate(kinds):
+            step = kind if isinstance(kind, Step) else STEPS[kind]
+            end = self.runner.run(index, step, deadline=Deadline.after(30))
+        return end
+
+    def looks(self, subject: str) -> list[Event]:
+        return [e for e in self.recorder.attempt().of(Kind.LOOK) if e.subject == subject]
+
+
+INSTALLED = ("deliver", "install")
+RUNNING = (*INSTALLED, "verify_files", "launch")
+WHOLE = (*RUNNING, "self_update", "connect", "dwell")
+
+
+@pytest.mark.parametrize("count", range(1, len(WHOLE) + 1))
+def test_every_step_of_a_good_build_passes(count: int) -> None:
+    end = Desk().run(*WHOLE[:count])
+    assert (end.expectation, end.code, end.timed_out, end.dialog) == (None, None, False, None)
+
+
+def test_the_program_s_own_update_puts_its_patch_in_place() -> None:
+    desk = Desk()
+    desk.run(*RUNNING, "self_update")
+    assert desk.machine.files[desk.path("hts_core.dll")] == b"patched"
+
+
+@pytest.mark.parametrize(
+    ("fault", "last", "expectation", "code"),
+    [
+        ("install", "install", "exit_code", desktop.INSTALL_FAULT),
+        ("launch", "launch", "alive", desktop.LAUNCH_FAULT),
+        ("self_update", "self_update", "no_error_window", None),
+        ("connect", "connect", "no_error_window", None),
+    ],
+)
+def test_a_fault_is_named_by_expectation_and_code(fault: str, last: str, expectation: str, code: int | None) -> None:
+    end = Desk(fault_at=fault).run(*WHOLE[: WHOLE.index(last) + 1])
+    assert (end.expectation, end.code, end.timed_out) == (expectation, code, False)
+    assert end.detail.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("hangs", "last", "expectation"),
+    [
+        ("deliver", "deliver", "delivered"),
+        ("install", "install", "exit_code"),
+        ("launch", "launch", "window"),
+        ("self_update", "self_update", "log"),
+        ("connect", "connect", "window"),
+    ],
+)
+def test_what_never_comes_is_a_timeout_of_the_step_and_no_trouble(hangs: str, last: str, expectation: str) -> None:
+    begun = time.monotonic()
+    end = Desk(mischief=Mischief(hangs_at=hangs)).run(*WHOLE[: WHOLE.index(last) + 1])
+    assert (end.expectation, end.timed_out, end.code) == (expectation, True, None)
+    assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize("moment", ["launch", "self_update", "connect"])
+def test_a_program_that_dies_is_not_waited_for(moment: str) -> None:
+    step = STEPS[moment].model_copy(update={moment: STEPS[moment].action.model_copy(update={"timeout_s": 30.0})})
+    begun = time.monotonic()
+    end = Desk(mischief=Mischief(dies_at=moment)).run(*WHOLE[: WHOLE.index(moment)], step)
+    assert (end.expectation, end.code) == ("alive", desktop.DEATH)
+    assert time.monotonic() - begun < 5
+
+
+def test_an_error_dialog_s_text_is_told() -> None:
+    end = Desk(fault_at="connect").run(*RUNNING, "self_update", "connect")
+    assert end.dialog is not None
+    assert end.dialog.startswith(desktop.CONNECT_ERROR)
+    assert "접속할 수 없습니다" in end.dialog
+
+
+def test_what_the_program_wrote_is_kept_when_its_step_fails() -> None:
+    desk = Desk(fault_at="connect")
+    desk.run(*RUNNING, "self_update", "connect")
+    log = desk.looks("program log")[-1]
+    assert desk.recorder.attempt().blobs.get(log.blob or "") == b"update done exit=0\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "hts_comm.dll is missing"), (b"longer than before", "has 18 bytes instead of 10")]
+)
+def test_a_file_that_is_missing_or_of_another_size_fails_the_listing(content: bytes | None, says: str) -> None:
+    desk = Desk()
+    desk.run(*INSTALLED)
+    desk.machine.files.pop(desk.path("hts_comm.dll"))
+    if content is not None:
+        desk.machine.files[desk.path("hts_comm.dll")] = content
+    end = desk.run("verify_files")
+    assert end.expectation == "files"
+    assert says in end.detail
+
+
+def test_an_install_folder_without_files_fails_the_listing() -> None:
+    end = Desk().run("verify_files")
+    assert (end.expectation, end.detail) == ("files", r"C:\DemoHTS is missing or empty.")
+
+
+def test_a_listing_that_was_cut_is_trouble_of_ours_and_no_missing_file() -> None:
+    class Full(FakeSystem):
+        def _list(self, request: object) -> dict[str, object]:
+            return {"entries": [], "errors": [], "truncated": True}
+
+    with pytest.raises(look.LookError, match="was cut"):
+        Desk(system=Full).run("verify_files")
+
+
+def test_a_delivered_installer_that_is_gone_at_once_was_not_delivered() -> None:
+    class Taking(FakeSystem):
+        def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
+            del content, path, deadline
+            return CommandResult(exit_code=0)
+
+    end = Desk(system=Taking).run("deliver")
+    assert end.expectation == "delivered"
+    assert end.detail.endswith("is gone.")
+
+
+def test_an_installer_that_is_gone_does_not_start() -> None:
+    desk = Desk()
+    desk.run("deliver")
+    desk.machine.files.clear()
+    end = desk.run("install")
+    assert (end.expectation, end.code) == ("started", 2)
+
+
+def test_a_button_that_is_not_there_is_looked_for_until_the_time_is_over() -> None:
+    connect = Step(connect=Connect(click=Click(window=desktop.MAIN_WINDOW, button="없음"), timeout_s=0.3))
+    end = Desk().run(*RUNNING, connect)
+    assert (end.expectation, end.timed_out) == ("click", True)
+    assert "없음" in end.detail
+
+
+@pytest.mark.parametrize(
+    ("connect", "expectation"),
+    [
+        (Connect(window="다른 제목", timeout_s=0.2), "window"),
+        (Connect(tcp_port=9999, timeout_s=0.2), "tcp"),
+    ],
+)
+def test_the_first_expectation_that_is_not_met_is_named(connect: Connect, expectation: str) -> None:
+    end = Desk().run(*RUNNING, Step(connect=connect))
+    assert (end.expectation, end.timed_out) == (expectation, True)
+
+
+def test_a_dwell_says_how_long_it_looked() -> None:
+    end = Desk().run(*RUNNING, Step(dwell=Dwell(seconds=0.2)))
+    assert end.expectation is None
+    assert 0.15 <= end.observed_s <= 2.0
+
+
+def test_a_dwell_ends_with_the_program() -> None:
+    desk = Desk()
+    desk.run(*RUNNING)
+    desk.machine.mischief = Mischief(dies_at="connect")
+    desk.run(STEPS["connect"])
+    begun = time.monotonic()
+    end = desk.run(Step(dwell=Dwell(seconds=30)))
+    assert end.expectation == "alive"
+    assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(
+    ("command", "expectation", "code", "timed_out"),
+    [
+        (("/bin/true",), None, None, False),
+        (("/bin/false",), "exit_code", 1, False),
+        (("/bin/nonsense",), "started", 2, False),
+        (("/bin/sleep", "30"), "exit_code", None, True),
+    ],
+)
+def test_a_command_ends_as_it_should_or_says_how_it_did_not(
+    command: tuple[str, ...], expectation: str | None, code: int | None, timed_out: bool
+) -> None:
+    end = Desk().run(Step(run=Run(command=command, timeout_s=0.2)))
+    assert (end.expectation, end.code, end.timed_out) == (expectation, code, timed_out)
+
+
+def test_a_command_runs_as_the_desktop_user_unless_the_administrator_is_named() -> None:
+    desk = Desk()
+    desk.run(Step(run=Run(command=("/usr/bin/id",))), Step(run=Run(command=("/usr/bin/id",), user="administrator")))
+    blobs = desk.recorder.attempt().blobs
+    assert [blobs.get(e.blob or "") for e in desk.looks("command")] == [b"trader\n", b"root\n"]
+
+
+def test_an_exit_code_that_the_scenario_allows_passes() -> None:
+    install = Step(install=Install(exit_codes=(0, desktop.INSTALL_FAULT)))
+    assert Desk(fault_at="install").run("deliver", install).expectation is None
+
+
+def test_a_lost_guest_is_trouble_and_no_end_of_a_step() -> None:
+    with pytest.raises(GuestUnreachable):
+        Desk(mischief=Mischief(lost_at="connect")).run(*WHOLE)
+
+
+def test_nonsense_from_the_guest_is_trouble_and_no_end_of_a_step() -> None:
+    with pytest.raises(look.LookError):
+        Desk(mischief=Mischief(garbled_from="launch")).run(*RUNNING)
+
+
+# --- the end of a build's life ----------------------------------------------------------------------------------------
+
+CLOSE = Step(close=Close(window=desktop.MAIN_WINDOW, timeout_s=0.3))
+REMOVE = Step(uninstall=Uninstall(program="uninstall.exe", leaves=("logs\\*",), timeout_s=0.3))
+
+
+def test_a_closed_program_has_ended_and_may_be_launched_again() -> None:
+    desk = Desk()
+    assert desk.run(*WHOLE, CLOSE).expectation is None
+    assert not desk.runner.running
+    assert desk.run("launch", "self_update", "connect").expectation is None
+
+
+def test_a_window_that_is_not_there_cannot_be_closed() -> None:
+    assert Desk().run(*INSTALLED, CLOSE).expectation == "window"
+
+
+def test_a_program_that_goes_on_after_its_window_was_closed_failed_to_close() -> None:
+    end = Desk(mischief=Mischief(hangs_at="close")).run(*RUNNING, CLOSE)
+    assert (end.expectation, end.timed_out) == ("closed", True)
+
+
+def test_after_a_reboot_the_program_is_launched_anew() -> None:
+    desk = Desk()
+    assert desk.run(*WHOLE, Step(reboot=Reboot())).expectation is None
+    assert not desk.runner.running
+    assert desk.run("launch", "connect").expectation is None
+
+
+def test_an_uninstall_leaves_only_what_may_stay() -> None:
+    desk = Desk()
+    assert desk.run(*WHOLE, CLOSE, REMOVE).expectation is None
+    left = [path for path in desk.machine.files if path.startswith(desk.path(""))]
+    assert left == [desk.path("logs\\hts.log")]
+
+
+def test_an_uninstall_that_leaves_a_module_behind_failed() -> None:
+    end = Desk(fault_at="uninstall").run(*WHOLE, CLOSE, REMOVE)
+    assert (end.expectation, end.timed_out) == ("files_gone", True)
+    assert "hts_comm.dll" in end.detail
+
+
+def test_a_product_that_cannot_scan_on_demand_is_recorded_as_not_scanning() -> None:
+    class Deaf(NoProduct):
+        scan = None  # type: ignore[assignment]  # what has no such method is no product that scans
+
+    desk = Desk(product=Deaf)
+    assert desk.run(*INSTALLED, Step(scan=Scan())).expectation is None
+    assert [e.data for e in desk.looks("scan")] == [{"finished": False}]
+
+
+# --- builds that are no setup programs, and programs without windows --------------------------------------------------
+
+
+def portable() -> Build:
+    return make_build().model_copy(update={"kind": BuildKind.PORTABLE})
+
+
+def test_a_portable_build_is_unpacked_and_goes_on_like_any_other() -> None:
+    desk = Desk(build=portable())
+    assert desk.run(*WHOLE).expectation is None
+    assert desk.machine.files[desk.path("DemoHTS.exe")] == b"main 1.0.0"
+    assert desk.looks("unpack")
+
+
+def test_a_portable_build_that_cannot_be_unpacked_is_told_by_its_errno() -> None:
+    end = Desk(build=portable(), fault_at="install").run("deliver", "install")
+    assert (end.expectation, end.code, end.timed_out) == ("unpacked", desktop.INSTALL_FAULT, False)
+
+
+def test_a_portable_build_that_the_product_denies_is_told_by_its_errno() -> None:
+    desk = Desk(build=portable())
+    desk.machine.watches = lambda path, _content: not path.endswith("setup.exe")
+    end = desk.run("deliver", "install")
+    assert (end.expectation, end.code) == ("unpacked", 1)
+
+
+def test_unpacking_that_does_not_end_is_a_timeout_of_the_step() -> None:
+    end = Desk(build=portable(), mischief=Mischief(hangs_at="install")).run("deliver", "install")
+    assert (end.expectation, end.timed_out) == ("unpacked", True)
+
+
+class Listening(FakeSystem):
+    """Remembers how the installer was started."""
+
+    started: list[list[str]]
+
+    def start(self, job: str, argv: Sequence[str], *, deadline: Deadline) -> bytes:
+        self.started = [*getattr(self, "started", []), list(argv)]
+        answer = super().start(job, argv, deadline=deadline)
+        return b'{"state": "ended", "exit_code": 0}' if "msiexec" in argv[0] else answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "argv"),
+    [
+        (BuildKind.PROGRAM, None, ["SETUP", "/S"]),
+        (BuildKind.PROGRAM, ("/VERYSILENT",), ["SETUP", "/VERYSILENT"]),
+        (BuildKind.MSI, None, [r"C:\windows\system32\msiexec.exe", "/i", "SETUP", "/qn", "/norestart"]),
+        (BuildKind.MSI, ("/quiet",), [r"C:\windows\system32\msiexec.exe", "/i", "SETUP", "/quiet"]),
+    ],
+)
+def test_an_installer_is_started_as_its_kind_wants(
+    kind: BuildKind, args: tuple[str, ...] | None, argv: list[str]
+) -> None:
+    desk = Desk(build=make_build().model_copy(update={"kind": kind}), system=Listening)
+    desk.machine.files[desk.image.guest_path(r"C:\windows\system32\msiexec.exe")] = b"msiexec"
+    desk.run("deliver", Step(install=Install(args=args, timeout_s=1)))
+    guest = desk.guest
+    assert isinstance(guest, Listening)
+    delivered = "C:\\users\\trader\\Downloads\\DemoHTS-1.0.0-setup.exe"
+    assert guest.started == [[delivered if word == "SETUP" else word for word in argv]]
+
+
+def tool(*exit_codes: int) -> Step:
+    return Step(launch=Launch(program="hts_update.exe", exit_codes=exit_codes, timeout_s=0.3))
+
+
+def test_a_program_without_a_window_passes_when_it_ends_as_it_should() -> None:
+    desk = Desk()
+    assert desk.run(*INSTALLED, tool(0)).expectation is None
+    assert not desk.runner.running
+
+
+def test_a_program_that_ends_otherwise_is_told_by_its_exit_code() -> None:
+    end = Desk().run(*INSTALLED, tool(7, 8))
+    assert (end.expectation, end.code, end.timed_out) == ("exit_code", 0, False)
+
+
+def test_a_program_that_does_not_end_is_a_timeout() -> None:
+    end = Desk(mischief=Mischief(hangs_at="launch")).run(*INSTALLED, tool(0))
+    assert (end.expectation, end.timed_out) == ("exit_code", True)
+
+
+@pytest.mark.parametrize(
+    ("window", "passes"),
+    [({"matches": "^데모증권 HTS$"}, True), ({"matches": "hts"}, False), ("증권", True), ({"contains": "다른"}, False)],
+)
+def test_a_window_is_found_by_a_text_or_an_expression(window: object, passes: bool) -> None:
+    end = Desk().run(*INSTALLED, Step(launch=Launch(program="DemoHTS.exe", window=window, timeout_s=0.2)))
+    assert end.expectation == (None if passes else "window")
+    assert passes or "No window whose title" in end.detail
+
+
+def test_an_error_window_is_found_by_an_expression() -> None:
+    connect = STEPS["connect"].connect
+    assert connect is not None
+    watched = Connect(
+        click=connect.click, error_windows=[{"matches": "(?i)error|오류"}], window="접속됨", timeout_s=0.3
+    )
+    end = Desk(fault_at="connect").run(*RUNNING, Step(connect=watched))
+    assert (end.expectation, end.timed_out) == ("no_error_window", False)
