@@ -130,7 +130,7 @@ def rejudge(
 def matrix(
     run: RunArgument = "latest",
     *,
-    form: Annotated[str, typer.Option("--format", help="html, json, csv or md.")] = "md",
+    form: Annotated[str, typer.Option("--format", help="html, json, csv, md or junit.")] = "md",
     file: Annotated[Optional[Path], typer.Option("-o", metavar="FILE", help="Write to a file.")] = None,  # noqa: UP045
     out: OutOption = REPORTS,
     store: StoreOption = None,
