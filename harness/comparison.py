@@ -44,7 +44,8 @@ class Comparison:
     @property
     def after(self) -> tuple[Facts, ...]:
         """Controls that were begun after the attempt: what changed in between shows in them."""
-        later = self.facts.started_order
+        facts = self.facts
+        later = facts.started_order if facts.ended_order is None else facts.ended_order
         return tuple(c for c in self.before if c.role is Role.CONTROL_AFTER and c.started_order > later)
 
 

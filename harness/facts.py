@@ -160,6 +160,7 @@ class Facts:
     complete: bool
     alone: bool = False
     started_order: float = 0.0
+    ended_order: float | None = None
     steps: tuple[StepSeen, ...] = ()
     detections: tuple[AttributedDetection, ...] = ()
     canaries: tuple[CanarySeen, ...] = ()

@@ -35,9 +35,6 @@ from harness.rules import decide
 from harness.settle import settle
 from harness.verdict import Finding, Verdict
 
-#: Raised with every change of this module that may change what is read.
-READER_VERSION = 1
-
 Parsers = Callable[[str], ProductParser]
 
 
@@ -111,6 +108,7 @@ def read(attempt: Attempt, *, parsers: Parsers, created: frozenset[str] = frozen
         complete=attempt.complete,
         alone=attempt.meta.alone,
         started_order=attempt.meta.started_at.timestamp(),
+        ended_order=attempt.meta.finished_at.timestamp() if attempt.meta.finished_at is not None else None,
         steps=steps,
         detections=tuple(
             _attribute(d, attempt, planted=planted, created=created, own_pids=own_pids) for d in detections

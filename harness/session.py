@@ -536,7 +536,7 @@ class _CellRun:
             case Need.CONTROL:
                 self._book.ensure_second()
             case Need.CONTROL_AFTER:
-                self._book.ensure_after(self._last_start())
+                self._book.ensure_after(self._last_end())
             case Need.ALONE:
                 self._make(Role.CONFIRM, alone=True)
             case Need.CONFIRM:
@@ -546,12 +546,12 @@ class _CellRun:
     def _controls_before(self) -> list[Attempt]:
         return [a for a in self._book.attempts if a.meta.role is Role.CONTROL]
 
-    def _last_start(self) -> datetime:
-        return max(a.meta.started_at for a in self._attempts)
+    def _last_end(self) -> datetime:
+        return max(a.meta.finished_at or a.meta.started_at for a in self._attempts)
 
     def _was_controlled_after(self) -> bool:
         after = [a for a in self._book.attempts if a.meta.role is Role.CONTROL_AFTER]
-        return any(a.meta.started_at > self._last_start() for a in after)
+        return any(a.meta.started_at > self._last_end() for a in after)
 
     def _make(self, role: Role, *, alone: bool = False) -> None:
         ordinal = 1 + sum(a.meta.role is role for a in self._attempts)
