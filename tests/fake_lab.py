@@ -54,31 +54,38 @@ WATCHDOG_S = 25.0
 
 Script = Callable[[Cell, int], Mischief]
 
-#: Seconds that a step of a simulated guest may take; only what is scripted to hang ever takes so long.
-STEP_S = 0.25
+#: Seconds that a step of a simulated guest may take: no load of this machine makes a good one take so long.
+STEP_S = 20.0
+
+#: The same where a step is scripted to hang, and so does take so long. A good one must stay far below a third of it.
+HANG_S = 0.25
 
 
 def scenario(
-    name: str = "fresh-install", *, command: tuple[str, ...] | None = None, more: tuple[Step, ...] = ()
+    name: str = "fresh-install",
+    *,
+    command: tuple[str, ...] | None = None,
+    more: tuple[Step, ...] = (),
+    step_s: float = STEP_S,
 ) -> Scenario:
     """Give a scenario with every kind of step; ``released-then-updated`` has the vendor's update before ``connect``."""
-    update = [Step(vendor_update=VendorUpdate(timeout_s=STEP_S))] if name == "released-then-updated" else []
-    extra = [Step(run=Run(command=command, timeout_s=STEP_S))] if command else []
+    update = [Step(vendor_update=VendorUpdate(timeout_s=step_s))] if name == "released-then-updated" else []
+    extra = [Step(run=Run(command=command, timeout_s=step_s))] if command else []
     return Scenario(
         name=name,
         services=(Service(name="trading", command=("serve",), ready=ReadyPort(tcp=desktop.SERVER_PORT)),),
         volatile=("logs\\*",),
         steps=(
-            Step(deliver=Deliver(timeout_s=STEP_S)),
-            Step(install=Install(timeout_s=STEP_S)),
-            Step(verify_files=VerifyFiles(timeout_s=STEP_S)),
-            Step(launch=Launch(program="DemoHTS.exe", window=desktop.MAIN_WINDOW, timeout_s=STEP_S)),
+            Step(deliver=Deliver(timeout_s=step_s)),
+            Step(install=Install(timeout_s=step_s)),
+            Step(verify_files=VerifyFiles(timeout_s=step_s)),
+            Step(launch=Launch(program="DemoHTS.exe", window=desktop.MAIN_WINDOW, timeout_s=step_s)),
             Step(
                 self_update=SelfUpdate(
                     click=Click(window=desktop.MAIN_WINDOW, button=desktop.UPDATE_BUTTON),
                     log=LogLine(file="logs\\hts.log", matches="update done exit=0"),
                     error_windows=(desktop.UPDATE_ERROR,),
-                    timeout_s=STEP_S,
+                    timeout_s=step_s,
                 )
             ),
             *update,
@@ -89,10 +96,10 @@ def scenario(
                     log=LogLine(file="logs\\hts.log", matches="connected server="),
                     tcp_port=desktop.SERVER_PORT,
                     error_windows=(desktop.CONNECT_ERROR,),
-                    timeout_s=STEP_S,
+                    timeout_s=step_s,
                 )
             ),
-            Step(dwell=Dwell(seconds=0.02, error_windows=(desktop.CONNECT_ERROR,))),
+            Step(dwell=Dwell(seconds=0.004, error_windows=(desktop.CONNECT_ERROR,))),
             *extra,
             *more,
         ),
@@ -126,6 +133,11 @@ def cell(*labels: str, version: str = "1.0.0", of: Scenario | None = None) -> Ce
     """Give a cell of the simulated product; two labels make it the incident's scenario."""
     name = "released-then-updated" if len(labels) > 1 else "fresh-install"
     return make_cell(build=make_build(version), product=product(*labels), scenario=of or scenario(name))
+
+
+def hasty(label: str = CLEAN, *, version: str = "1.0.0", command: tuple[str, ...] | None = None) -> Cell:
+    """Give a cell whose steps are soon out of time."""
+    return cell(label, version=version, of=scenario("hasty", command=command, step_s=HANG_S))
 
 
 def control(version: str = "1.0.0") -> Cell:

@@ -24,7 +24,7 @@ from harness.run_cell import Rig, run_cell
 from harness.transports.api import Transport
 from harness.transports.fake import FakeTransport
 from tests.builders import NOON
-from tests.fake_lab import CLEAN, INCIDENT, FakeLab, cell, control, guarded_machine, in_every_guest
+from tests.fake_lab import CLEAN, INCIDENT, FakeLab, cell, control, guarded_machine, hasty, in_every_guest
 
 STEPS = [step.kind for step in cell().scenario.steps]
 
@@ -106,7 +106,7 @@ def test_every_planted_object_carries_the_nonce_and_is_written_down_before_it_is
 
 def test_a_picture_is_taken_after_steps_that_show_something_and_after_a_failure() -> None:
     good = [STEPS[e.step or 0] for e in attempt_of(cell()).of(Kind.SCREENSHOT)]
-    bad = [STEPS[e.step or 0] for e in attempt_of(cell(), Mischief(hangs_at="install")).of(Kind.SCREENSHOT)]
+    bad = [STEPS[e.step or 0] for e in attempt_of(hasty(), Mischief(hangs_at="install")).of(Kind.SCREENSHOT)]
     assert (good, bad) == (["launch", "connect", "dwell"], ["install"])
 
 
@@ -119,7 +119,7 @@ def test_the_steps_end_at_the_first_that_fails_and_protection_is_proven_all_the_
 
 
 def test_what_was_never_installed_is_not_inspected() -> None:
-    attempt = attempt_of(cell(), Mischief(hangs_at="install"))
+    attempt = attempt_of(hasty(), Mischief(hangs_at="install"))
     assert attempt.of(Kind.INSPECTION) == []
     assert [e.data["when"] for e in attempt.of(Kind.CANARY)] == ["before", "after"]
     assert "install" not in {item["folder"] for e in attempt.of(Kind.CANARY) for item in _items(e)}

@@ -40,6 +40,7 @@ from tests.fake_lab import (
     control,
     folder,
     guarded_machine,
+    hasty,
     installed,
     judged,
     parsers,
@@ -253,7 +254,7 @@ STORIES = {
         controls=2,
     ),
     "an installer that hangs beside the product": Told(
-        of=cell(),
+        of=hasty(),
         script=with_product(Mischief(hangs_at="install")),
         outcome=BROKEN,
         stage="install",
@@ -262,7 +263,7 @@ STORIES = {
         controls=4,
     ),
     "a step that runs out of time beside the product": Told(
-        of=cell(),
+        of=hasty(),
         script=with_product(Mischief(hangs_at="connect")),
         outcome=BROKEN,
         stage="connect",
@@ -270,7 +271,7 @@ STORIES = {
         controls=4,
     ),
     "a step that runs out of time, one guest at a time": Told(
-        of=cell(),
+        of=hasty(),
         script=with_product(Mischief(hangs_at="connect")),
         outcome=BROKEN,
         stage="connect",
@@ -278,10 +279,10 @@ STORIES = {
         controls=3,
     ),
     "a step that ran out of time among others, and not alone": unproven(
-        of=cell(), script=with_product(Mischief(hangs_at="connect"), guests=[1]), controls=2
+        of=hasty(), script=with_product(Mischief(hangs_at="connect"), guests=[1]), controls=2
     ),
     "a download that hangs beside the product": Told(
-        of=cell(),
+        of=hasty(),
         script=with_product(Mischief(hangs_at="deliver")),
         outcome=BROKEN,
         stage="deliver",
@@ -295,7 +296,7 @@ STORIES = {
         stage="scan",
     ),
     "a command that hangs": Told(
-        of=cell(of=scenario(command=("/bin/sleep", "60"))), outcome=FAULT, stage="run", guests=1, controls=2
+        of=hasty(command=("/bin/sleep", "60")), outcome=FAULT, stage="run", guests=1, controls=2
     ),
     "a command that fails": Told(
         of=cell(of=scenario(command=("/bin/false",))), outcome=FAULT, stage="run", guests=1, controls=2
@@ -438,7 +439,7 @@ class _Beside:
 
 
 def test_a_timeout_is_repeated_while_no_other_guest_runs(memory: Store) -> None:
-    hanging, *others = [cell(label) for label in "abcdefgh"]
+    hanging, *others = hasty(), *[cell(label) for label in "abcdefg"]
     beside = _Beside(Role.CONFIRM)
     script: Script = lambda c, _: Mischief(hangs_at="connect" if c.id == hanging.id else None)  # noqa: E731
     result = FakeLab(script).run(plan(hanging, *others), memory, jobs=3, listeners=[beside])
@@ -792,11 +793,11 @@ def test_a_listener_that_fails_costs_nothing(memory: Store) -> None:
     ("store", "jobs"), [("memory", 1), ("memory", 2), ("sqlite", 4), ("memory", 16)], indirect=["store"]
 )
 def test_twelve_cells_of_all_kinds_end_with_any_number_of_guests_at_once(jobs: int, store: Store) -> None:
-    cells = [
-        cell(label, version=version) for version in ("1.0.0", "1.1.0", "1.2.0") for label in (CLEAN, INCIDENT, STRICT)
-    ]
-    cells += [cell(CLEAN, INCIDENT, version=version) for version in ("1.0.0", "1.1.0", "1.2.0")]
-    slow = {cell(CLEAN, version="1.1.0").id, cell(CLEAN).id}
+    versions = ("1.0.0", "1.1.0", "1.2.0")
+    cells = [cell(label, version=version) for version in versions for label in (INCIDENT, STRICT)]
+    cells += [cell(CLEAN, INCIDENT, version=version) for version in versions]
+    cells += [hasty(), hasty(version="1.1.0"), cell(CLEAN, version="1.2.0")]
+    slow = {hasty().id, hasty(version="1.1.0").id}
 
     def script(asked: Cell, number: int) -> Mischief:
         if asked.id in slow:

@@ -25,9 +25,9 @@ from harness.systems.fake import FakeSystem
 from harness.transports.api import CommandResult
 from harness.transports.fake import FakeTransport
 from tests.builders import NOON, make_build, make_cell
-from tests.fake_lab import scenario
+from tests.fake_lab import HANG_S, scenario
 
-STEPS = {step.kind: step for step in scenario().steps}
+STEPS = {step.kind: step for step in scenario(step_s=HANG_S).steps}
 
 
 @dataclass(kw_only=True)
