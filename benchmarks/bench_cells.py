@@ -461,6 +461,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.pairs is not None and asked.pairs < 1:
         parser.error("--pairs must be 1 or more")
     pairs = asked.pairs or (QUICK_PAIRS if asked.quick else PAIRS)
+    # A shell starts a job in the background with SIGINT ignored; ours must still end cleanly.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         result = measure(quick=asked.quick, pairs=pairs)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.inert_text import visible
 from harness.plan import NONE, STANDARD, Cell
-from harness.yaml_source import Place, Problems, Source, read_source
+from harness.scenario import MAX_STEPS
+from harness.yaml_source import Location, Place, Problems, Source, read_source
 from harness.yaml_typed import SCHEMA, schema_name
 
 #: Lines that one place shows.
@@ -62,18 +63,36 @@ class SuitePlaces:
         return _one_line(suite, suite.at("products"))
 
     def of_step(self, cell: Cell, index: int) -> Written | None:
-        """Give one step of a cell's scenario as it is written; ``index`` counts from 0."""
+        """Give one step of a cell's scenario as it is written; ``index`` counts from 0, repetitions laid out."""
         source = self._scenarios.get(cell.scenario.name)
-        count = _count(source, "steps") if source is not None else 0
-        if source is None or index >= count:
+        laid_out = list(_laid_out(source, ("steps",))) if source is not None else []
+        if source is None or index >= len(laid_out):
             return None
-        place = source.at("steps", index)
+        place = source.at(*laid_out[index])
+        later = [line for line in (source.at(*e).line for e in _entries(source, ("steps",))) if line > place.line]
         lines = _lines(source)
-        end = source.at("steps", index + 1).line - 1 if index + 1 < count else len(lines)
-        piece = lines[place.line - 1 : max(end, place.line)][:MAX_LINES]
-        while piece and not piece[-1].strip():
+        piece = lines[place.line - 1 : min(later, default=len(lines) + 1) - 1][:MAX_LINES]
+        while len(piece) > 1 and not piece[-1].strip():
             piece.pop()
         return Written(place=place, lines=tuple(piece))
+
+
+def _entries(source: Source, steps: Location) -> Iterator[Location]:
+    """Give every entry of a list of steps, those inside repetitions too, in the order of the file."""
+    for index in range(_count(source, *steps)):
+        yield (*steps, index)
+        yield from _entries(source, (*steps, index, "repeat", "steps"))
+
+
+def _laid_out(source: Source, steps: Location) -> Iterator[Location]:
+    """Give where each step is written, in the order in which steps are made; see ``scenario.laid_out``."""
+    for index in range(_count(source, *steps)):
+        times = source.get(*steps, index, "repeat", "times")
+        if not (isinstance(times, str) and times.isdecimal()):
+            yield (*steps, index)
+            continue
+        for _ in range(min(int(times), MAX_STEPS)):
+            yield from _laid_out(source, (*steps, index, "repeat", "steps"))
 
 
 def _count(source: Source, *location: str | int) -> int:

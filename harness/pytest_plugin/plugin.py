@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _SUITE = re.compile(rb"^(?:\xef\xbb\xbf)?schema:[ \t]*[\"']?hts-compat/suite/1\b", re.MULTILINE)
 _BEGINNING_BYTES = 4096
 
+#: As many guests at once as a suite may ask for.
+_MOST_JOBS = 256
+
 MARKER = (
     "hts_cell(build, image, product, profile, signatures, scenario): a cell of a suite, for -m, such as"
     " -m \"hts_cell(product='clamav', scenario='fresh-install')\"; set by the plugin"
@@ -46,7 +49,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and refuse what no run can be made with."""
+    jobs = config.getoption("--hts-jobs")
+    if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
+        msg = f"--hts-jobs: {jobs} is not between 1 and {_MOST_JOBS}"
+        raise pytest.UsageError(msg)
     config.addinivalue_line("markers", MARKER)
     config.stash[RUNS] = []
 

@@ -143,8 +143,8 @@ class CellItem(pytest.Item):
         """Give the verdict."""
         judged = self.judge()
         if judged.test.status is Status.WAIVED:
-            pytest.xfail(judged.test.message)
-        if judged.test.status is Status.FAILED:
+            pytest.xfail(judged.test.message)  # does nothing under --runxfail
+        if judged.test.status in {Status.FAILED, Status.WAIVED}:
             _fail("\n".join([judged.test.message, "", *self._story(judged)]))
         self.add_report_section("call", "hts-compat", explain(judged.test.cell, judged.evidence))  # shown by -rP
 
@@ -157,7 +157,8 @@ class CellItem(pytest.Item):
             if written is not None:
                 yield from written.shown()
         yield ""
-        yield "expected: every step passes, and the product does nothing to the build"
+        if judged.test.status is not Status.ERROR:
+            yield "expected: every step passes, and the product does nothing to the build"
         yield from (f"observed: {line}" for line in observed_lines(cell))
         yield f"reason: {visible(cell.reason)} [{cell.rule or 'no rule'}]"
         yield from (f"evidence: {line}" for line in evidence_lines(judged.evidence, lambda d: str(run.blob_path(d))))

@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import dedent
 
+from harness.errors import HarnessError
+from harness.load import LoadedSuite
 from harness.products.fake_log import NAME
 from harness.pytest_plugin.parts import Parts
+from harness.run_cell import Rig
 from tests.builders import make_image
 from tests.fake_lab import FakeLab, Script, parsers, well
 
 CONFTEST = """\
+from harness.errors import LabError
 from harness.fake_guest import Mischief
 from tests.pytest_plugin.fake_suite import parts
 
+CONFIGS = []
 LAB = parts({script})
+
+def pytest_configure(config):
+    CONFIGS.append(config)
 
 def pytest_hts_compat_parts(config):
     return LAB
@@ -104,14 +112,20 @@ BAD = f"1.0.0/reference/{NAME}-standard/2026-11-04+2026-11-05/released-then-upda
 LEFT_OUT = f"1.1.0/reference/{NAME}-standard/2026-11-04+2026-11-05/released-then-updated"
 
 
-def parts(script: Script = well) -> Parts:
-    """Give the simulated lab to the plugin."""
+def parts(script: Script = well, *, trouble: HarnessError | None = None) -> Parts:
+    """Give the simulated lab to the plugin; with trouble it cannot be used at all."""
     lab = FakeLab(script)
+
+    def rig(_provider: str, _loaded: LoadedSuite) -> Rig:
+        if trouble is not None:
+            raise trouble
+        return lab.rig()
+
     return Parts(
         images={"reference": make_image()},
         products=(NAME, "none"),
         parsers=parsers,
-        rig=lambda _provider, _loaded: lab.rig(),
+        rig=rig,
         sweep=lab.provider.sweep,
     )
 
