@@ -5,7 +5,8 @@ image. Baselines are measured in the same run; pairs are interleaved, and the on
 
 - ``cell_overhead_s``: seconds of one attempt (claim, guest, save, judge) beyond those of ``bare_cell.py``.
 - ``cell_overhead_beyond_exec_s``: the same against a cell by hand whose ``docker exec`` cost nothing, the strictest
-  baseline there is: its time less the number of its calls times ``docker_exec_s`` (``true`` in an idle guest).
+  baseline there is: its time less the number of its calls times that of a ``docker exec true`` in an idle guest
+  (``docker_exec_s``, measured behind each cell by hand, so that both had the same machine).
 - ``cell_cpu_s``: processor seconds on the host's side of one attempt (its process and children, not the engine's
   daemon and not the guest). ``save_and_judge_s``: the part of an attempt that comes after its guest.
 - ``jobs_2_speedup``: four cells whose control has been made, ``jobs=1`` divided by ``jobs=2``.
@@ -62,7 +63,7 @@ PAIRS, QUICK_PAIRS = 10, 2
 CELLS, QUICK_CELLS = 4, 2
 REPEATS = 5
 HELP_REPEATS = 10
-EXEC_REPEATS = 20
+EXEC_REPEATS = 10
 
 #: Exit codes of a run whose cells all came to a verdict, good or bad; and of a rejudge that finds nothing changed.
 JUDGED, UNCHANGED = {0, 1}, {0}
@@ -75,13 +76,14 @@ GOODBYE_S = 30.0
 class Took:
     """Seconds of one cell: by the clock, of the host's processor, and (engine only) behind the guest's end.
 
-    ``execs`` is the number of ``docker exec`` of a cell by hand.
+    ``execs`` is the number of ``docker exec`` of a cell by hand, ``exec_s`` what one that does nothing took behind it.
     """
 
     wall_s: float
     cpu_s: float
     after_guest_s: float = 0.0
     execs: int = 0
+    exec_s: float = 0.0
 
 
 class Bench:
@@ -101,8 +103,13 @@ class Bench:
     def close(self) -> None:
         """Close the store, and remove what an interrupted cell left."""
         self._store.close()
-        for run_id in self.run_ids:
-            sweep(run_id)
+        try:
+            for run_id in self.run_ids:
+                sweep(run_id)
+        except HarnessError as error:  # the engine went away; what ended the measurement is the thing to tell
+            note(
+                f"{error.summary} A guest may be left: 'hts-compat doctor --sweep' removes it once the engine answers."
+            )
 
     def plan(self, *cells: Cell) -> Plan:
         """Give a plan of these cells under the smoke suite."""
@@ -147,11 +154,9 @@ class Bench:
         """Do the same by hand."""
         began, cpu = time.perf_counter(), _cpu_s()
         execs = run_bare_cell(made, name=self._bare_name())
-        return Took(wall_s=time.perf_counter() - began, cpu_s=_cpu_s() - cpu, execs=execs)
-
-    def exec_s(self, made: BareCell) -> float:
-        """Give the median seconds of a ``docker exec`` that does nothing."""
-        return statistics.median(exec_seconds(made, name=self._bare_name(), times=EXEC_REPEATS))
+        wall_s, cpu_s = time.perf_counter() - began, _cpu_s() - cpu
+        exec_s = statistics.median(exec_seconds(made, name=self._bare_name(), times=EXEC_REPEATS))
+        return Took(wall_s=wall_s, cpu_s=cpu_s, execs=execs, exec_s=exec_s)
 
     def bare_cell(self, run_id: str, attempt: Attempt) -> BareCell:
         """Write down what a cell by hand needs; clamd's settings are those that an attempt read back."""
@@ -229,6 +234,11 @@ def _cpu_s() -> float:
     return sum(os.times()[:4])
 
 
+def _load() -> float:
+    """Give the load of the last minute; our own guests make 1 of it, with ``jobs=2`` 2."""
+    return round(os.getloadavg()[0], 2)
+
+
 def _renamed(cell: Cell, ending: str) -> Cell:
     """Give the same cell with a set of another name, marker included."""
     chosen = cell.product
@@ -276,8 +286,7 @@ def bench_pairs(bench: Bench, *, pairs: int) -> tuple[dict[str, Metric], Attempt
     wall, bare_wall = (statistics.median(took.wall_s for took in taken) for taken in (engine, bare))
     cpu, bare_cpu = (statistics.median(took.cpu_s for took in taken) for taken in (engine, bare))
     overhead = metric(wall - bare_wall, "s", baseline=bare_wall, ratio=wall / bare_wall, goal=0.5)
-    exec_s = bench.exec_s(made)
-    without_execs = statistics.median(took.wall_s - took.execs * exec_s for took in bare)
+    without_execs = statistics.median(took.wall_s - took.execs * took.exec_s for took in bare)
     after_guest = statistics.median(took.after_guest_s for took in engine)
     figures = {
         "cell_overhead_s": overhead,
@@ -285,7 +294,7 @@ def bench_pairs(bench: Bench, *, pairs: int) -> tuple[dict[str, Metric], Attempt
             wall - without_execs, "s", baseline=without_execs, ratio=wall / without_execs
         ),
         "docker_execs_by_hand": metric(statistics.median(took.execs for took in bare), "calls"),
-        "docker_exec_s": metric(exec_s, "s"),
+        "docker_exec_s": metric(statistics.median(took.exec_s for took in bare), "s"),
         "cell_cpu_s": metric(cpu, "s", baseline=bare_cpu),
         "save_and_judge_s": metric(after_guest, "s"),
     }
@@ -430,20 +439,25 @@ def cut_of(*, quick: bool, pairs: int) -> str | None:
 def measure(*, quick: bool, pairs: int) -> dict[str, object]:
     """Measure everything and give the object of the contract."""
     suite, cells = ("smoke", QUICK_CELLS) if quick else ("demo", CELLS)
-    load_before = os.getloadavg()
+    loads = [_load()]
     with tempfile.TemporaryDirectory(prefix="bench-cells-") as name:
         folder = Path(name)
         with bench_in(folder) as bench:
             metrics, control = bench_pairs(bench, pairs=pairs)
+            loads.append(_load())
             metrics |= bench_jobs(bench, control, cells=cells)
+            loads.append(_load())
         metrics |= bench_commands(folder, suite=SUITES / f"{suite}.yaml", repeats=REPEATS)
     metrics |= bench_help()
+    loads.append(_load())
     machine = {
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "load_before": [round(load, 2) for load in load_before],
-        "load_after": [round(load, 2) for load in os.getloadavg()],
+        "load_before": loads[0],
+        "load_after_pairs": loads[1],
+        "load_after_jobs": loads[2],
+        "load_after": loads[3],
         "pairs": pairs,
         "cells": cells,
         "suite": suite,
