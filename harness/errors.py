@@ -2,7 +2,7 @@
 
 1. A summary is one sentence for a human; a hint says what to do next.
 2. Each class has a ``blame``; a blame maps to one exit code of the contract.
-3. ``retryable`` says whether the same call may succeed later; only ``session.py`` acts on it.
+3. ``retryable`` says whether the same call may succeed later; it is recorded with the trouble.
 """
 
 from __future__ import annotations

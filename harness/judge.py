@@ -32,6 +32,7 @@ from harness.image import Folder
 from harness.observation import Action, Detection, Exclusion, Layer, ProductParser, ScanFailure, Unread
 from harness.plan import Cell
 from harness.rules import decide
+from harness.scenario import INSPECT
 from harness.settle import settle
 from harness.verdict import Finding, Verdict
 
@@ -46,6 +47,7 @@ class Judged:
     facts: tuple[Facts, ...]
     findings: tuple[Finding, ...]
     controls: tuple[Facts, ...]
+    control_findings: tuple[Finding, ...]
 
 
 def judge(attempts: Sequence[Attempt], controls: Sequence[Attempt], *, parsers: Parsers, confirm: int = 2) -> Judged:
@@ -73,6 +75,7 @@ def judge(attempts: Sequence[Attempt], controls: Sequence[Attempt], *, parsers: 
         facts=tuple(facts),
         findings=tuple(findings),
         controls=tuple(control_facts),
+        control_findings=tuple(decide(c, [o for o in control_facts if o is not c]) for c in control_facts),
     )
 
 
@@ -338,7 +341,7 @@ def _attribute(
     return AttributedDetection(
         detection=detection,
         owner=owner,
-        stage=stages[at] if at < len(stages) else "inspect",
+        stage=stages[at] if at < len(stages) else INSPECT,
         windows=windows,
         component=component,
         after_s=_after_s(detection, attempt),

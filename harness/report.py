@@ -12,11 +12,12 @@ from harness.evidence import CellEvidence, evidence_of
 from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
 from harness.matrix import Matrix, MatrixRun
-from harness.matrix_cell import Tried, matrix_of
+from harness.matrix_cell import matrix_of
 from harness.plan import Cell, Plan
 from harness.renderers.api import RENDERERS, Report, renderer
 from harness.stores.api import RunInfo, Store
 from harness.stores.run_names import mark_folder
+from harness.written import tried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,22 +41,10 @@ def read_cell(store: Store, cell: Cell, judgement: Judgement, plan: Plan, *, par
     return ReadCell(cell=cell, judgement=judgement, judged=judged, attempts=attempts, controls=controls)
 
 
-def evidence_for(read: ReadCell, *, parsers: Parsers) -> CellEvidence:
+def evidence_for(read: ReadCell) -> CellEvidence:
     """Give everything that the page and ``explain`` show about a cell."""
-    own, beside = tried(read, parsers=parsers)
+    own, beside = tried(read.judged, read.attempts, read.controls)
     return evidence_of(read.cell, read.judged.verdict, own, beside)
-
-
-def tried(read: ReadCell, *, parsers: Parsers) -> tuple[list[Tried], list[Tried]]:
-    """Put attempts, facts and findings side by side: the cell's own, and its controls'."""
-    facts = {f.attempt_id: f for f in (*read.judged.facts, *read.judged.controls)}
-    findings = {f.attempt_id: f for f in read.judged.findings}
-    own = [Tried(a, facts[a.meta.id], findings[a.meta.id]) for a in read.attempts]
-    if not read.controls:
-        return own, []
-    control_findings = judge(read.controls, read.controls, parsers=parsers).findings
-    beside = [Tried(a, facts[a.meta.id], f) for a, f in zip(read.controls, control_findings, strict=True)]
-    return own, beside
 
 
 def matrix_for(store: Store, info: RunInfo) -> Matrix:
@@ -72,7 +61,7 @@ def report_for(store: Store, info: RunInfo, *, parsers: Parsers) -> Report:
         judgement = judgements.get(cell.id)
         read = read_cell(store, cell, judgement, plan, parsers=parsers) if judgement is not None else None
         if read is not None:
-            evidence[cell.id] = evidence_for(read, parsers=parsers)
+            evidence[cell.id] = evidence_for(read)
     return Report(matrix=matrix_of(MatrixRun.of(info), plan, judgements), evidence=evidence)
 
 

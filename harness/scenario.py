@@ -162,10 +162,12 @@ class Connect(_Timed):
 
 
 class Dwell(_Timed):
-    """The program stays alive and connected for some seconds, without an error dialog."""
+    """The program stays alive, without an error dialog; with ``window`` or ``tcp_port`` it stays connected, too."""
 
     seconds: float = Field(gt=0, le=3600)
     timeout_s: float = Field(default=3600.0, gt=0, le=7200)
+    window: Title | None = None
+    tcp_port: int | None = Field(default=None, ge=1, le=65535)
     error_windows: tuple[Title, ...] = ()
     look_again_at_s: tuple[float, ...] = Field(
         default=(),

@@ -27,14 +27,14 @@ from harness.attempt import Attempt, AttemptMeta, Kind, Role
 from harness.errors import DiskFull, HarnessError, InputError, LabError, StoreError
 from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
-from harness.matrix_cell import Tried, cell_of
 from harness.plan import Cell, Plan
 from harness.recorder import Recorder
 from harness.rules import RULES_VERSION
 from harness.run_cell import Rig, run_cell
 from harness.slots import Slots
 from harness.stores.api import RunInfo, RunState, StaleClaim, Store
-from harness.verdict import Need, Outcome, Verdict
+from harness.verdict import Need, Outcome
+from harness.written import written
 
 log = logging.getLogger(__name__)
 
@@ -259,14 +259,34 @@ class _Session:
             self.tell(Happening.ATTEMPT_FINISHED, cell=cell, role=role, attempt_id=meta.id)
             return attempt
 
-    def judge(self, cell: Cell, attempts: Sequence[Attempt], controls: Sequence[Attempt]) -> Judged:
-        del cell
+    def judge(self, attempts: Sequence[Attempt], controls: Sequence[Attempt]) -> Judged:
         return judge(attempts, controls, parsers=self.parsers, confirm=self.plan.suite.confirm)
 
     def keep(self, cell: Cell, judgement: Judgement) -> None:
         made_here = judgement.model_copy(update={"run_id": self.options.run_id})
         self.store.add_judgement(self.options.run_id, cell, made_here)
         self.tell(Happening.CELL_JUDGED, cell=cell, judgement=made_here)
+
+    def keep_judged(
+        self,
+        cell: Cell,
+        judged: Judged,
+        attempts: Sequence[Attempt],
+        controls: Sequence[Attempt],
+        *,
+        cached_from: str | None = None,
+    ) -> Judgement:
+        judgement = written(
+            cell,
+            judged,
+            attempts,
+            controls,
+            parser_version=self.parsers(cell.product.name).version,
+            now=datetime.now(UTC),
+            cached_from=cached_from,
+        )
+        self.keep(cell, judgement)
+        return judgement
 
     def tell(self, what: Happening, **more: object) -> None:
         event = SessionEvent(what=what, run_id=self.options.run_id, **more)  # type: ignore[arg-type]  # names are checked by the dataclass
@@ -352,12 +372,11 @@ class _Session:
         except StoreError:
             log.warning("what answered %s before cannot be read any more; it is run again", cell.id, exc_info=True)
             return None
-        judged = self.judge(cell, attempts, attempts if cell.is_control else controls)
+        judged = self.judge(attempts, attempts if cell.is_control else controls)
         if not (judged.verdict.conclusive and judged.verdict.confirmed):
             return None
         origin = known.cached_from or known.run_id
-        judgement = written(cell, judged, attempts, controls, parsers=self.parsers, cached_from=origin)
-        self.keep(cell, judgement)
+        judgement = self.keep_judged(cell, judged, attempts, controls, cached_from=origin)
         self.answered += 1
         if not cell.is_control:
             self.control_of(cell).borrowed = controls, origin
@@ -384,8 +403,8 @@ class _Session:
         attempts, origin = (book.attempts, None) if book.attempts else book.borrowed
         if not attempts or (known is not None and set(known.attempts) == {a.meta.id for a in attempts}):
             return
-        judged = self.judge(book.cell, attempts, attempts)
-        self.keep(book.cell, written(book.cell, judged, attempts, (), parsers=self.parsers, cached_from=origin))
+        judged = self.judge(attempts, attempts)
+        self.keep_judged(book.cell, judged, attempts, (), cached_from=origin)
 
     def _finish(self) -> RunResult:
         judgements = self.store.judgements(self.options.run_id)
@@ -466,7 +485,7 @@ class _ControlBook:
     def _settled(self) -> bool:
         if not self._attempts:
             return False
-        return self._session.judge(self.cell, self._attempts, self._attempts).verdict.outcome is Outcome.COMPATIBLE
+        return self._session.judge(self._attempts, self._attempts).verdict.outcome is Outcome.COMPATIBLE
 
     def _before(self) -> list[Attempt]:
         return [a for a in self._attempts if a.meta.role is Role.CONTROL]
@@ -496,8 +515,7 @@ class _CellRun:
             if len(self._attempts) >= MAX_ATTEMPTS or not self._give(self._wanted(judged)):
                 break
             judged, controls = self._judge()
-        judgement = written(self._cell, judged, self._attempts, controls, parsers=self._session.parsers)
-        self._session.keep(self._cell, judgement)
+        self._session.keep_judged(self._cell, judged, self._attempts, controls)
 
     def _load(self) -> None:
         if self._session.options.resume:
@@ -506,7 +524,7 @@ class _CellRun:
     def _judge(self) -> tuple[Judged, tuple[Attempt, ...]]:
         """Judge by the controls that there are now; other cells may add to them at any time."""
         controls = self._book.attempts
-        return self._session.judge(self._cell, self._attempts, controls), controls
+        return self._session.judge(self._attempts, controls), controls
 
     def _wanted(self, judged: Judged) -> Need | None:
         """Give what is needed most, cheapest first; None when nothing would let us say more."""
@@ -556,42 +574,3 @@ class _CellRun:
     def _make(self, role: Role, *, alone: bool = False) -> None:
         ordinal = 1 + sum(a.meta.role is role for a in self._attempts)
         self._attempts.append(self._session.attempt(self._cell, role=role, ordinal=ordinal, alone=alone))
-
-
-def written(
-    cell: Cell,
-    judged: Judged,
-    attempts: Sequence[Attempt],
-    controls: Sequence[Attempt],
-    *,
-    parsers: Parsers,
-    cached_from: str | None = None,
-) -> Judgement:
-    """Write a verdict down, with all that it was computed from and its object of matrix.json."""
-    verdict: Verdict = judged.verdict
-    by_id = {f.attempt_id: f for f in judged.facts}
-    findings = {f.attempt_id: f for f in judged.findings}
-    tried = [Tried(a, by_id[a.meta.id], findings[a.meta.id]) for a in attempts]
-    control_facts = {f.attempt_id: f for f in judged.controls}
-    control_judged = judge(controls, controls, parsers=parsers).findings if controls else ()
-    beside = [Tried(a, control_facts[a.meta.id], f) for a, f in zip(controls, control_judged, strict=True)]
-    shown = cell_of(cell, verdict, attempts=tried, controls=beside, cached_from=cached_from)
-    return Judgement(
-        outcome=verdict.outcome,
-        rule=verdict.rule,
-        reason=verdict.reason,
-        stage=verdict.stage,
-        blame=verdict.blame,
-        mechanism=verdict.mechanism,
-        flaky=verdict.flaky,
-        confirmed=verdict.confirmed,
-        decided_by=verdict.decided_by,
-        attempts=tuple(a.meta.id for a in attempts),
-        controls=tuple(a.meta.id for a in controls),
-        rules_version=RULES_VERSION,
-        parser_version=parsers(cell.product.name).version,
-        judged_at=datetime.now(UTC),
-        attempted_at=min(a.meta.started_at for a in attempts),
-        cached_from=cached_from,
-        cell=shown.to_value(),
-    )

@@ -7,7 +7,7 @@ log, tcp. Of a failure only step, expectation and code are ever compared; the de
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -175,12 +175,8 @@ class StepRunner:
             return self._unpack(within)
         args = SILENT_ARGS[kind] if action.args is None else action.args
         argv = [*(MSIEXEC if kind is BuildKind.MSI else ()), self._delivered_to, *args]
-        started = self._job(self._guest.start(INSTALL_JOB, argv, deadline=within), INSTALL_JOB)
-        if started.state == "failed":
-            return StepEnd(
-                expectation="started", code=started.code, detail=f"The installer did not start ({started.code})."
-            )
-        return self._ended(INSTALL_JOB, action.exit_codes, "installer", within)
+        unstarted = self._start(INSTALL_JOB, argv, "installer", within)
+        return unstarted or self._ended(INSTALL_JOB, action.exit_codes, "installer", within)
 
     def _unpack(self, within: Deadline) -> StepEnd:
         folder = self._cell.build.install_dir
@@ -194,6 +190,13 @@ class StepRunner:
             return StepEnd(expectation="unpacked", code=result.exit_code, detail=detail)
         return PASSED
 
+    def _start(self, name: str, argv: Sequence[str], what: str, within: Deadline) -> StepEnd | None:
+        """Start a program; None when it runs, else how the step failed."""
+        started = self._job(self._guest.start(name, argv, deadline=within), name)
+        if started.state != "failed":
+            return None
+        return StepEnd(expectation="started", code=started.code, detail=f"The {what} did not start ({started.code}).")
+
     def _ended(self, name: str, exit_codes: tuple[int, ...], what: str, within: Deadline) -> StepEnd:
         """Wait for the end of a program and of all that it started, and compare its exit code."""
         allowed_s = within.remaining_s
@@ -205,11 +208,7 @@ class StepRunner:
                 detail=f"The {what} still ran after {allowed_s:.0f} s.",
                 dialog=self._any_dialog(within),
             )
-        if job.exit_code not in exit_codes:
-            return StepEnd(
-                expectation="exit_code", code=job.code, detail=f"The {what} ended with exit code {job.code}."
-            )
-        return PASSED
+        return _exit_code(job, exit_codes, what)
 
     def _verify_files(self, within: Deadline) -> StepEnd:
         build = self._cell.build
@@ -228,11 +227,9 @@ class StepRunner:
     def _launch(self, action: Launch, within: Deadline) -> StepEnd:
         argv = [self._cell.build.installed_path(action.program), *action.args]
         self._launches += 1
-        started = self._job(self._guest.start(self._launch_job, argv, deadline=within), self._launch_job)
-        if started.state == "failed":
-            return StepEnd(
-                expectation="started", code=started.code, detail=f"The program did not start ({started.code})."
-            )
+        unstarted = self._start(self._launch_job, argv, "program", within)
+        if unstarted is not None:
+            return unstarted
         if action.exit_codes is not None:
             return self._ended(self._launch_job, action.exit_codes, "program", within)
         self.running = True
@@ -298,29 +295,19 @@ class StepRunner:
         if self.running:
             detail = f"The program still ran {action.timeout_s:g} s after its window was closed."
             return StepEnd(expectation="closed", timed_out=True, detail=detail, dialog=self._any_dialog(within))
-        if job.exit_code not in action.exit_codes:
-            return StepEnd(
-                expectation="exit_code", code=job.code, detail=f"The program ended with exit code {job.code}."
-            )
-        return PASSED
+        return _exit_code(job, action.exit_codes, "program")
 
     def _uninstall(self, action: Uninstall, within: Deadline) -> StepEnd:
         build = self._cell.build
         argv = [build.installed_path(action.program), *action.args]
-        started = self._job(self._guest.start(UNINSTALL_JOB, argv, deadline=within), UNINSTALL_JOB)
-        if started.state == "failed":
-            return StepEnd(
-                expectation="started", code=started.code, detail=f"The uninstaller did not start ({started.code})."
-            )
-        job = self._job(self._guest.job(UNINSTALL_JOB, wait_s=within.remaining_s, deadline=within), UNINSTALL_JOB)
-        if job.state == "ended" and job.exit_code not in action.exit_codes:
-            return StepEnd(
-                expectation="exit_code", code=job.code, detail=f"The uninstaller ended with exit code {job.code}."
-            )
+        unstarted = self._start(UNINSTALL_JOB, argv, "uninstaller", within)
+        ended = unstarted or self._ended(UNINSTALL_JOB, action.exit_codes, "uninstaller", within)
+        if ended.expectation is not None:
+            return ended
         left: list[str] = []
         # Uninstallers go on in a copy of themselves after their first process has ended.
         for _ in within.poll(LOOK_EVERY_S):
-            left = self._left_behind(action, Deadline.after(max(within.remaining_s, 10.0)))
+            left = self._left_behind(action, _patience(within))
             if not left:
                 return PASSED
         detail = f"{len(left)} files are left, among them {left[0]}."
@@ -332,14 +319,14 @@ class StepRunner:
         return sorted(p for p in found if not any(fnmatchcase(p, fold(glob)) for glob in action.leaves))
 
     def _dwell(self, index: int, action: Dwell, within: Deadline) -> StepEnd:
-        watch = _Watch(error_windows=action.error_windows)
+        watch = _Watch(window=action.window, error_windows=action.error_windows, tcp_port=action.tcp_port)
         again = sorted(action.look_again_at_s)
         raw = b""
         observed_s = 0.0
         for seen_s in within.sooner(action.seconds).poll(min(DWELL_LOOK_EVERY_S, action.seconds)):
             patience = Deadline.after(10.0)
-            raw = self._look(patience, tcp=False)
-            bad = self._alarm(raw, watch, patience)
+            raw = self._look(patience, tcp=watch.tcp_port is not None)
+            bad = self._alarm(raw, watch, patience) or self._lapsed(raw, watch, patience)
             if bad is not None:
                 self._record(Kind.LOOK, "windows", blob=raw)
                 return bad
@@ -387,6 +374,14 @@ class StepRunner:
             detail = f"The program ended by itself with exit code {job.code}."
             return StepEnd(expectation="alive", code=job.code, detail=detail, dialog=_dialog(shown))
         return None
+
+    def _lapsed(self, raw: bytes, watch: _Watch, patience: Deadline) -> StepEnd | None:
+        """Give the failure when something that was there, and must stay, is there no longer."""
+        unmet = self._unmet(raw, watch, patience)
+        if unmet is None:
+            return None
+        expectation, detail = unmet
+        return StepEnd(expectation=expectation, detail=detail, dialog=_dialog(look.windows(raw)))
 
     def _unmet(self, raw: bytes, watch: _Watch, patience: Deadline) -> tuple[str, str] | None:
         """Give the first expectation that is not met yet, with what is wrong; None when all are."""
@@ -439,6 +434,12 @@ class StepRunner:
     def _job(self, answer: bytes, name: str) -> look.Job:
         self._record(Kind.LOOK, "job", data={"job": name}, blob=answer)
         return look.job(answer)
+
+
+def _exit_code(job: look.Job, exit_codes: tuple[int, ...], what: str) -> StepEnd:
+    if job.exit_code in exit_codes:
+        return PASSED
+    return StepEnd(expectation="exit_code", code=job.code, detail=f"The {what} ended with exit code {job.code}.")
 
 
 def _patience(within: Deadline) -> Deadline:

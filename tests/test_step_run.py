@@ -228,6 +228,18 @@ def test_a_dwell_says_how_long_it_looked() -> None:
     assert 0.15 <= end.observed_s <= 2.0
 
 
+def test_a_dwell_fails_when_the_connection_is_not_there() -> None:
+    port = STEPS["connect"].connect.tcp_port or 7001  # type: ignore[union-attr]
+    connected = Desk()
+    assert connected.run(*RUNNING, STEPS["connect"]).expectation is None
+    assert connected.run(Step(dwell=Dwell(seconds=0.1, tcp_port=port))).expectation is None
+    silent = Desk().run(*RUNNING, Step(dwell=Dwell(seconds=30, tcp_port=port)))
+    assert (silent.expectation, silent.timed_out) == ("tcp", False)
+    assert "No connection to port" in silent.detail
+    untitled = Desk().run(*RUNNING, Step.model_validate({"dwell": {"seconds": 30, "window": "접속됨"}}))
+    assert (untitled.expectation, untitled.timed_out) == ("window", False)
+
+
 def test_a_dwell_ends_with_the_program() -> None:
     desk = Desk()
     desk.run(*RUNNING)

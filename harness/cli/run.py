@@ -64,7 +64,8 @@ def run_suite(asked: Asked) -> int:
     if result.state is not RunState.COMPLETE:
         where = "" if asked.out == Path("reports") else f" --out {asked.out}"
         say.note(f"the run {result.run_id} was stopped before its end; what it lacks could not be told")
-        say.note(f"hint: Go on with: hts-compat run {asked.suite} --resume {result.run_id}{where}")
+        fresh = " --fresh" if asked.fresh else ""
+        say.note(f"hint: Go on with: hts-compat run {asked.suite} --resume {result.run_id}{fresh}{where}")
     with open_store(asked.out, asked.store) as store:
         matrix = matrix_for(store, store.find_run(result.run_id))
     waived = waivers_for(policy, matrix.cells, now=datetime.now(UTC))

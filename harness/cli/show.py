@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.cli import say
@@ -14,8 +15,8 @@ from harness.renderers.api import renderer
 from harness.renderers.explain import explain as explained
 from harness.report import evidence_for, matrix_for, read_cell, report_for
 from harness.selection import find
-from harness.session import written
 from harness.stores.api import RunInfo, Store
+from harness.written import written
 
 
 def matrix(run: str, *, form: str, file: Path | None, out: Path, store: Path | None) -> int:
@@ -44,7 +45,7 @@ def explain(cell: str, run: str, *, out: Path, store: Path | None, as_json: bool
         shown = next(c for c in matrix_for(opened, info).cells if c.id == wanted.id)
         judgement = opened.judgements(info.id).get(wanted.id)
         read = read_cell(opened, wanted, judgement, plan, parsers=parser_of) if judgement is not None else None
-        evidence = evidence_for(read, parsers=parser_of) if read is not None else None
+        evidence = evidence_for(read) if read is not None else None
         if as_json:
             value = evidence.model_dump(mode="json") if evidence is not None else None
             say.data({"cell": shown.to_value(), "evidence": value})
@@ -82,7 +83,13 @@ def rejudge(run: str, *, out: Path, store: Path | None, as_json: bool) -> int:
                 continue
             counted += 1
             now = written(
-                cell, read.judged, read.attempts, read.controls, parsers=parser_of, cached_from=judgement.cached_from
+                cell,
+                read.judged,
+                read.attempts,
+                read.controls,
+                parser_version=parser_of(cell.product.name).version,
+                now=datetime.now(UTC),
+                cached_from=judgement.cached_from,
             )
             before = (judgement.outcome, judgement.stage, judgement.rule, judgement.reason)
             if before != (now.outcome, now.stage, now.rule, now.reason):

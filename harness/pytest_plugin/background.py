@@ -78,7 +78,7 @@ class BackgroundRun:
         read = None
         if judgement is not None:
             read = read_cell(self._store, cell, judgement, self._plan, parsers=self._parts.parsers)
-        return info, shown, evidence_for(read, parsers=self._parts.parsers) if read is not None else None
+        return info, shown, evidence_for(read) if read is not None else None
 
     def blob_path(self, sha256: str) -> Path:
         """Give where the store keeps a blob, for a person to open."""

@@ -1,0 +1,62 @@
+"""Pure. A judged cell -> the judgement that is kept: its verdict, what it rests on, and its object of matrix.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from harness.attempt import Attempt
+from harness.judge import Judged
+from harness.judgement import Judgement
+from harness.matrix_cell import Tried, cell_of
+from harness.plan import Cell
+from harness.rules import RULES_VERSION
+
+
+def tried(judged: Judged, attempts: Sequence[Attempt], controls: Sequence[Attempt]) -> tuple[list[Tried], list[Tried]]:
+    """Put attempts, facts and findings side by side: the cell's own, and those of its controls (empty for a control).
+
+    Args:
+        judged: Made from exactly these attempts and controls, in this order.
+        attempts: The cell's own.
+        controls: Its controls'; empty for a control cell, whose attempts are its own.
+    """
+    own = [Tried(*row) for row in zip(attempts, judged.facts, judged.findings, strict=True)]
+    if not controls:
+        return own, []
+    return own, [Tried(*row) for row in zip(controls, judged.controls, judged.control_findings, strict=True)]
+
+
+def written(
+    cell: Cell,
+    judged: Judged,
+    attempts: Sequence[Attempt],
+    controls: Sequence[Attempt],
+    *,
+    parser_version: int,
+    now: datetime,
+    cached_from: str | None = None,
+) -> Judgement:
+    """Write a verdict down, with all that it was computed from and its object of matrix.json."""
+    verdict = judged.verdict
+    own, beside = tried(judged, attempts, controls)
+    shown = cell_of(cell, verdict, attempts=own, controls=beside, cached_from=cached_from)
+    return Judgement(
+        outcome=verdict.outcome,
+        rule=verdict.rule,
+        reason=verdict.reason,
+        stage=verdict.stage,
+        blame=verdict.blame,
+        mechanism=verdict.mechanism,
+        flaky=verdict.flaky,
+        confirmed=verdict.confirmed,
+        decided_by=verdict.decided_by,
+        attempts=tuple(a.meta.id for a in attempts),
+        controls=tuple(a.meta.id for a in controls),
+        rules_version=RULES_VERSION,
+        parser_version=parser_version,
+        judged_at=now,
+        attempted_at=min(a.meta.started_at for a in attempts),
+        cached_from=cached_from,
+        cell=shown.to_value(),
+    )
