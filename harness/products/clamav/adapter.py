@@ -47,6 +47,23 @@ exec < /dev/null > {ROOT}/clamonacc.out 2>&1
 setsid clamonacc -c {CONF} -F --fdpass --move={QUARANTINE} --log={CLAMONACC_LOG} &
 """
 
+# A denial is answered first and the file moved afterwards, so a move may still be on its way when the last step ends,
+# and what it takes would read as denied only. Each path that was found ends as moved, as a failed move, or in time.
+# Source: common/actions.c of ClamAV 1.4 (action_move): "PATH: moved to 'WHERE'", "Can't move file 'PATH' ...".
+MOVE_PATIENCE_S = 3
+AWAIT_MOVES = f"""
+log=$1
+pending() {{
+    awk '
+        / FOUND$/ {{ sub(/: [^ ]+ FOUND$/, ""); sub(/ [(]deleted[)]$/, ""); found[$0] }}
+        /: moved to / {{ sub(/: moved to .*/, ""); sub(/ [(]deleted[)]$/, ""); moved[$0] }}
+        /^ERROR: Can.t / {{ failed++ }}
+        END {{ for (path in found) if (!(path in moved)) left++; exit left <= failed + 0 }}
+    ' "$log"
+}}
+for try in $(seq {MOVE_PATIENCE_S * 20}); do pending || break; sleep 0.05; done
+"""
+
 
 class ClamAv:
     """One ClamAV in one guest."""
@@ -112,6 +129,9 @@ class ClamAv:
 
     def collect(self, *, deadline: Deadline) -> None:
         """Record the rest of the logs and what lies in the quarantine; see ``Product.collect``."""
+        self._admin.run(
+            ["/bin/sh", "-c", AWAIT_MOVES, "await-moves", str(CLAMONACC_LOG)], deadline=deadline.sooner(30.0)
+        )
         self._prober.read_logs(awaited=(), deadline=deadline)
         listing = self._guest.observe({"list": [{"root": str(QUARANTINE)}]}, deadline=deadline)
         self._tools.record(Kind.LOOK, "quarantine", blob=listing)
