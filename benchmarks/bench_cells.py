@@ -184,7 +184,7 @@ class Bench:
             markers={known.label: marker_text(known.label) for known in self.cell.product.known},
             loaded=signature.label,
             servers=servers,
-            installer=self.rig.installer(self.cell),
+            installer=self.rig.installer(self.cell.build),
             installer_name=self.cell.build.installer.file_name,
         )
 

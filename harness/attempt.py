@@ -60,6 +60,7 @@ HARNESS = "harness"
 INSTALL_JOB = "install"
 LAUNCH_JOB = "launch"
 UNINSTALL_JOB = "uninstall"
+UPDATE_JOB = "update"
 
 
 class Event(Frozen):

@@ -49,6 +49,11 @@ class Comparison:
         return tuple(c for c in self.before if c.role is Role.CONTROL_AFTER and c.started_order > later)
 
 
+def older_version(facts: Facts) -> str:
+    """Name the older build for people."""
+    return facts.cell.older.version if facts.cell.older is not None else "unknown"
+
+
 Rule = Callable[[Comparison], Finding | None]
 
 

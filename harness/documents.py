@@ -55,6 +55,9 @@ class BuildEntry(Frozen):
     name: str | None = Field(default=None, pattern=NAME)
     version: str | None = Field(default=None, pattern=NAME)
     install_dir: str | None = Field(default=None, pattern=WINDOWS_FOLDER)
+    update_from: str | None = Field(
+        default=None, pattern=NAME, description="Version of the suite's build that an 'update' step starts from."
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -62,7 +65,7 @@ class BuildEntry(Frozen):
             msg = "a build has either 'recipe' and 'version', or 'path'"
             raise ValueError(msg)
         if self.recipe is not None and (self.version is None or self.name or self.install_dir):
-            msg = "a build from a recipe has 'recipe' and 'version', and nothing else"
+            msg = "a build from a recipe has 'recipe' and 'version', and 'update_from' at most"
             raise ValueError(msg)
         return self
 
@@ -100,6 +103,9 @@ class SuiteDocument(Frozen):
         default=None,
         pattern=WINDOWS_FOLDER,
         description="Where builds install that are given as files (by 'path' or --build) and do not say it.",
+    )
+    update_from: str | None = Field(
+        default=None, pattern=NAME, description="The same for every build but that one, --build's among them."
     )
     products: tuple[ProductEntry, ...] = ()
     scenarios: tuple[str, ...] = Field(default=(), description="Paths of scenarios, relative to this file.")

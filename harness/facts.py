@@ -17,9 +17,10 @@ from harness.scenario import INSPECT
 
 
 class Owner(StrEnum):
-    """Whose object a detection is about."""
+    """Whose object a detection is about; ``OLDER`` is the build that an ``update`` step starts from."""
 
     BUILD = "build"
+    OLDER = "older"
     PLANTED = "planted"
     UNATTRIBUTED = "unattributed"
 

@@ -1,8 +1,9 @@
 """Pure. attempt -> facts -> findings -> verdict. Parsers are handed in, so that packs may come from outside.
 
 A target is the build's when its path lies where the build lives or was delivered, or its digest is one of the build's;
-it is ours when it is exactly a path that we planted; all else is unattributed. The paths that we planted come from our
-own requests, never from a guest's answer.
+of two builds that live at one place, the digest tells whose it is, else which of them was there at that step. It is
+ours when it is exactly a path that we planted; all else is unattributed. The paths that we planted come from our own
+requests, never from a guest's answer.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import JsonValue
 
 from harness import look
 from harness.attempt import LAUNCH_JOB, Attempt, Event, Kind
-from harness.build import Component, fold, is_inside
+from harness.build import Build, Component, fold, is_inside
 from harness.facts import (
     AttributedDetection,
     CanarySeen,
@@ -327,13 +328,15 @@ def _attribute(
 ) -> AttributedDetection:
     cell = attempt.cell
     windows = cell.image.windows_path(detection.target)
-    component = _component(detection, windows, cell)
+    build, component = _whose(detection, windows, cell)
+    there = _builds_there(detection, cell)[0]
     if detection.target in planted:
         owner = Owner.PLANTED
-    elif component is not None or (windows is not None and fold(windows) in created):
-        owner = Owner.BUILD
-    elif detection.accessed_pid in own_pids:
-        owner = Owner.BUILD  # whatever it is, a process of the build wanted it
+    elif component is not None:
+        owner = Owner.BUILD if build is cell.build else Owner.OLDER
+    elif (windows is not None and fold(windows) in created) or detection.accessed_pid in own_pids:
+        # Whatever it is, a process of the build wanted it, or made it.
+        owner = Owner.BUILD if there is cell.build else Owner.OLDER
     else:
         owner = Owner.UNATTRIBUTED
     stages = [s.kind for s in cell.scenario.steps]
@@ -348,23 +351,56 @@ def _attribute(
     )
 
 
-def _component(detection: Detection, windows: str | None, cell: Cell) -> Component | None:
-    """Say which part of the build an object is, by path or by digest; None when it is no part of it."""
-    build = cell.build
-    installer = build.installer
+def _builds_there(detection: Detection, cell: Cell) -> tuple[Build, ...]:
+    """Give the builds whose files may lie in the guest at a detection's step, likeliest first."""
+    if cell.older is None or cell.scenario.updated_at is None:
+        return (cell.build,)
+    first = -1 if detection.step is None else detection.step
+    return (cell.older, cell.build) if first < cell.scenario.updated_at else (cell.build, cell.older)
+
+
+def _whose(detection: Detection, windows: str | None, cell: Cell) -> tuple[Build, Component | None]:
+    """Say of which build an object is a part, and which part; the part is None when it is nobody's.
+
+    The cell's own build comes first where both have the same bytes: what is said of them is said of it.
+    """
+    builds = _builds_there(detection, cell)
+    known = [b for b in (cell.build, *builds) if _component_by_digest(detection, b) is not None]
+    for build in known or builds:
+        component = _component(detection, windows, build, cell)
+        if component is not None:
+            return (cell.build if _same_file(windows, build, cell.build) else build), component
+    return builds[0], None
+
+
+def _same_file(windows: str | None, one: Build, other: Build) -> bool:
+    """Tell whether two builds put the same bytes at a path."""
+    mine, theirs = (None, None) if windows is None else (one.file_at(windows), other.file_at(windows))
+    return mine is not None and theirs is not None and mine.sha256 is not None and mine.sha256 == theirs.sha256
+
+
+def _component_by_digest(detection: Detection, build: Build) -> Component | None:
+    digests = {d for d in (detection.sha256, detection.md5) if d is not None}
+    if digests & {build.installer.sha256, build.installer.md5}:
+        return Component.SETUP
+    for file in (*build.files, *build.patch):
+        if digests & {d for d in (file.sha256, file.md5) if d is not None}:
+            return file.component
+    return None
+
+
+def _component(detection: Detection, windows: str | None, build: Build, cell: Cell) -> Component | None:
+    """Say which part of a build an object is, by path or by digest; None when it is no part of it."""
     if windows is not None:
-        delivered = fold(windows).endswith("\\" + fold(installer.file_name))
+        delivered = fold(windows).endswith("\\" + fold(build.installer.file_name))
         if delivered and any(is_inside(windows, folder) for folder in cell.image.folders.values()):
             return Component.SETUP
         file = build.file_at(windows)
         if file is not None:
             return file.component
-    digests = {d for d in (detection.sha256, detection.md5) if d is not None}
-    if digests & {installer.sha256, installer.md5}:
-        return Component.SETUP
-    for file in (*build.files, *build.patch):
-        if digests & {d for d in (file.sha256, file.md5) if d is not None}:
-            return file.component
+    by_digest = _component_by_digest(detection, build)
+    if by_digest is not None:
+        return by_digest
     if windows is not None and is_inside(windows, build.install_dir):
         return Component.DATA
     return None

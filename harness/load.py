@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build import Build
+from harness.build import Build, fold
 from harness.build_file import build_from_file
 from harness.documents import BuildEntry, ProductEntry, Recipe, SuiteDocument
 from harness.errors import InputError
@@ -126,6 +126,7 @@ def load_suite(
     problems.raise_if_any(source.file)
     extra = [_placed(build, document) for build in extra_builds]
     builds = _without_clashes(made, extra, source, problems)
+    update_from = _update_from(document, builds, scenarios, source, problems)
     signatures = _resolve_sets(sets, builds, problems)
     problems.raise_if_any(source.file)
 
@@ -144,6 +145,7 @@ def load_suite(
         recheck_share=document.recheck_share,
         retries=document.retries,
         drill=document.drill,
+        update_from=update_from,
     )
     _check_filters(suite, extra, source, problems)
     problems.raise_if_any(source.file)
@@ -307,6 +309,77 @@ def _without_clashes(
             place = source.at("builds", *([] if is_extra else [index]))
             problems.add(place, f"two builds are version '{build.version}'; give one of them another 'version'")
     return tuple(by_version.values())
+
+
+def _update_from(
+    document: SuiteDocument,
+    builds: Sequence[Build],
+    scenarios: Sequence[Scenario],
+    source: Source,
+    problems: Problems,
+) -> dict[str, str]:
+    """Give the version of the older build of each build that has one.
+
+    What names no build, leads nowhere or is asked for by no scenario is a problem: an update that is left out in
+    silence would look like one that was tested.
+    """
+    known = {build.version: build for build in builds}
+    entries = dict(zip(known, document.builds, strict=False))  # builds of the command line come last
+    found: dict[str, str] = {}
+    places: dict[str, Place] = {}
+    for index, (version, build) in enumerate(known.items()):
+        entry = entries.get(version)
+        own = entry.update_from if entry is not None else None
+        wanted = own or document.update_from
+        if wanted is None or (own is None and wanted == version):
+            continue
+        place = source.at("builds", index, "update_from") if own is not None else source.at("update_from")
+        why = _no_older(build, known.get(wanted))
+        if wanted not in known:
+            problems.add(place, unknown("build", wanted, known))
+        elif why is not None:
+            problems.add(place, f"{why}; 'update_from' names an older build of this suite")
+        else:
+            found[version], places[version] = wanted, place
+    if scenarios and all(scenario.updated_at is None for scenario in scenarios):
+        for place in places.values():
+            problems.add(place, "no scenario of this suite has an 'update' step")
+    if found or not problems.found:
+        _check_updates_asked(known, found, scenarios, source, problems)
+    return found
+
+
+def _no_older(build: Build, older: Build | None) -> str | None:
+    """Say why a build is not one that another can be installed over; None when it is."""
+    if older is None:
+        return None
+    if older is build:
+        return f"the build '{build.version}' cannot be installed over itself"
+    if older.installer.sha256 == build.installer.sha256:
+        return f"the builds '{older.version}' and '{build.version}' are the same file"
+    if fold(older.install_dir) != fold(build.install_dir):
+        return f"'{older.version}' installs in {older.install_dir} and '{build.version}' in {build.install_dir}"
+    return None
+
+
+def _check_updates_asked(
+    known: Mapping[str, Build],
+    found: Mapping[str, str],
+    scenarios: Sequence[Scenario],
+    source: Source,
+    problems: Problems,
+) -> None:
+    """Note a scenario that no build can be asked, and a build that no scenario can ask."""
+    updates = [scenario for scenario in scenarios if scenario.updated_at is not None]
+    for index, scenario in enumerate(scenarios):
+        if scenario in updates and known and not found:
+            text = f"'{scenario.name}' updates an older build, and no build of this suite says 'update_from'"
+            problems.add(source.at("scenarios", index), text)
+    if found and len(updates) == len(scenarios):
+        for index, version in enumerate(known):
+            if version not in found and version not in found.values():
+                text = f"every scenario updates an older build, and '{version}' has none; say its 'update_from'"
+                problems.add(source.at("builds", index), text)
 
 
 def _resolve_sets(

@@ -273,8 +273,9 @@ def _failed_step(step: StepSeen | None) -> FailedStep | None:
 
 
 def detections_of(facts: Facts) -> tuple[MatrixDetection, ...]:
-    """Give the records about the build, then those about nobody's object, each in the order in which they happened."""
-    shown: Iterable[AttributedDetection] = (*facts.of(Owner.BUILD), *facts.of(Owner.UNATTRIBUTED))
+    """Give the records about the build, those about the older one, then nobody's, each in their own order."""
+    owners = (Owner.BUILD, Owner.OLDER, Owner.UNATTRIBUTED)
+    shown: Iterable[AttributedDetection] = (found for owner in owners for found in facts.of(owner))
     return tuple(
         MatrixDetection(
             threat=found.detection.threat,

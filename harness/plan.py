@@ -52,6 +52,9 @@ class Cell(Frozen):
     image: Image
     product: ProductChoice
     scenario: Scenario
+    older: Build | None = Field(
+        default=None, description="The build that an 'update' step starts from; None when the scenario has none."
+    )
     unsupported: str | None = Field(default=None, description="Why the combination makes no sense; None when it does.")
 
     @property
@@ -139,6 +142,14 @@ class Suite(Frozen):
     recheck_share: float = Field(default=0.0, ge=0, le=1)
     retries: int = Field(default=1, ge=0, le=3, description="How often a cell lost to lab trouble is tried again.")
     drill: bool = Field(default=False, description="A run of a drill is never 'the latest run'.")
+    update_from: dict[str, str] = Field(
+        default_factory=dict, description="Version of a build -> version of the older build that it updates."
+    )
+
+    def older_than(self, build: Build) -> Build | None:
+        """Give the build that another one updates; None when the suite names none."""
+        version = self.update_from.get(build.version)
+        return next((b for b in self.builds if b.version == version), None)
 
 
 class Plan(Frozen):
@@ -157,7 +168,8 @@ def expand(suite: Suite) -> Plan:
     """Lay a suite out into its cells.
 
     A schedule meets the scenarios that use all of it: one signature more than the scenario has ``vendor_update``
-    steps. A control (product ``none``) meets every scenario.
+    steps. A control (product ``none``) meets every scenario. A scenario with an ``update`` step meets the builds that
+    have an older one.
 
     Args:
         suite: Concrete axes, in the order in which the matrix shows them.
@@ -170,7 +182,10 @@ def expand(suite: Suite) -> Plan:
     for scenario, image, build, chosen in axes:
         if not chosen.is_control and len(chosen.schedule) != scenario.vendor_updates + 1:
             continue
-        cell = Cell(build=build, image=image, product=chosen, scenario=scenario)
+        older = suite.older_than(build) if scenario.updated_at is not None else None
+        if scenario.updated_at is not None and older is None:
+            continue
+        cell = Cell(build=build, image=image, product=chosen, scenario=scenario, older=older)
         if suite.only and not any(wanted.matches(cell) for wanted in suite.only):
             continue
         reason = next((left.reason for left in suite.leave_out if left.matches(cell)), None)

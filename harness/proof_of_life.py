@@ -119,8 +119,8 @@ def required_canaries(facts: Facts) -> tuple[tuple[When, frozenset[Folder]], ...
     installed = went_on = False
     for step in facts.steps:
         went_on = went_on or (installed and step.kind == "launch")
-        if step.status is StepStatus.PASSED and step.kind in {"install", "uninstall"}:
-            installed = step.kind == "install"
+        if step.status is StepStatus.PASSED and step.kind in {"install", "update", "uninstall"}:
+            installed = step.kind != "uninstall"
     after = frozenset(Folder) if installed else everywhere
     middle = ((When.STEP, frozenset({Folder.INSTALL})),) if went_on else ()
     return ((When.BEFORE, everywhere), *middle, (When.AFTER, after))

@@ -135,15 +135,15 @@ def guest_system(cell: Cell, transport: Transport) -> GuestSystem:
     return WineSystem(cell.image, transport)
 
 
-def installers_of(builds: tuple[Build, ...]) -> Callable[[Cell], bytes]:
-    """Give the function that reads a cell's installer, found by its digest (a stored plan has no host paths)."""
+def installers_of(builds: tuple[Build, ...]) -> Callable[[Build], bytes]:
+    """Give the function that reads a build's installer, found by its digest (a stored plan has no host paths)."""
     paths = {build.installer.sha256: Path(build.installer.host_path) for build in builds}
 
-    def installer(cell: Cell) -> bytes:
-        path = paths.get(cell.build.installer.sha256)
+    def installer(build: Build) -> bytes:
+        path = paths.get(build.installer.sha256)
         if path is None:
             raise InputError(
-                f"Build {cell.build.version} of the run is not among the suite's builds any more.",
+                f"Build {build.version} of the run is not among the suite's builds any more.",
                 hint="Give it with --build, or start a new run.",
             )
         try:

@@ -14,9 +14,9 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from harness.build import fold
-from harness.comparison import Comparison, Rule, trouble_refs, trouble_text, usable
+from harness.comparison import Comparison, Rule, older_version, trouble_refs, trouble_text, usable
 from harness.errors import Blame
-from harness.facts import Facts, Owner, StepSeen, StepStatus
+from harness.facts import AttributedDetection, Facts, Owner, StepSeen, StepStatus
 from harness.observation import Action, Mechanism
 from harness.proof_of_life import (
     canary_silent,
@@ -72,6 +72,21 @@ def _control_trouble(seen: Comparison) -> Finding | None:
     if usable(facts):
         return None
     return seen.unclear(trouble_text(facts), needs=frozenset({Need.RETRY}), refs=trouble_refs(facts))
+
+
+def _control_of_older(seen: Comparison) -> Finding | None:
+    """Match a control that failed before the cell's own build was there: the older build's fault, not this one's."""
+    step = seen.facts.failed
+    if step is None or not seen.facts.cell.scenario.is_about_older(step.index):
+        return None
+    return seen.finding(
+        Outcome.INCONCLUSIVE,
+        f"The older build {older_version(seen.facts)} fails at '{step.kind}' without any security product, so there was"
+        f" nothing to update: {_step_text(step)}",
+        stage=step.kind,
+        blame=Blame.BUILD,
+        refs=(step.seq,),
+    )
 
 
 def _control_passed(seen: Comparison) -> Finding | None:
@@ -149,6 +164,47 @@ def _product_acted(seen: Comparison) -> Finding | None:
     )
 
 
+# --- the older build, from which an update starts ---------------------------------------------------------------------
+
+
+def _older_not_whole(seen: Comparison) -> Finding | None:
+    """Match an update that did not start from a whole older build: nothing about this build follows from it.
+
+    When the update itself or a later step failed, that is this build's trouble on such a PC: ``step.failed``.
+    """
+    facts, step = seen.facts, seen.facts.failed
+    records = _about_older(facts)
+    if step is not None and not facts.cell.scenario.is_about_older(step.index):
+        return None
+    if records:
+        what = {Action.QUARANTINED: "removed", Action.DENIED: "denied"}.get(records[0].detection.action, "reported")
+        return seen.finding(
+            Outcome.INCONCLUSIVE,
+            f"{facts.cell.product.name} {what} {records[0].object_path} of the older build {older_version(facts)} at"
+            f" '{records[0].stage}' ({records[0].detection.threat or 'no name recorded'}), so the update to"
+            f" {facts.cell.build.version} did not start from a whole one.",
+            stage=records[0].stage,
+            blame=Blame.PRODUCT,
+            mechanism=records[0].detection.mechanism,
+            refs=tuple(sorted({d.detection.seq for d in records})),
+        )
+    if step is None:
+        return None
+    return seen.finding(
+        Outcome.INCONCLUSIVE,
+        f"The older build {older_version(facts)} failed at '{step.kind}', so there was nothing to update:"
+        f" {_step_text(step)}",
+        stage=step.kind,
+        blame=Blame.BUILD,
+        refs=(step.seq,),
+    )
+
+
+def _about_older(facts: Facts) -> tuple[AttributedDetection, ...]:
+    """Give the product's records about the older build of an update, earliest first."""
+    return facts.of(Owner.OLDER) if facts.cell.older is not None else ()
+
+
 # --- rule 3: a step failed -------------------------------------------------------------------------------------------
 
 
@@ -181,12 +237,13 @@ def _step_failed(seen: Comparison) -> Finding | None:
             stage=step.kind,
             refs=(step.seq,),
         )
-    alerts = seen.facts.of(Owner.BUILD)
+    alerts = seen.facts.of(Owner.BUILD) or _about_older(seen.facts)
     if alerts:
+        whose = f" of the older build {older_version(seen.facts)}" if alerts[0].owner is Owner.OLDER else ""
         return seen.finding(
             Outcome.BLOCKED,
             f"The step '{step.kind}' fails with the product, passes without it, and the product raised"
-            f" {alerts[0].detection.threat or 'an alert'} about {alerts[0].object_path}: {_step_text(step)}",
+            f" {alerts[0].detection.threat or 'an alert'} about {alerts[0].object_path}{whose}: {_step_text(step)}",
             stage=step.kind,
             blame=Blame.PRODUCT,
             mechanism=alerts[0].detection.mechanism,
@@ -375,6 +432,7 @@ def _slowdown(facts: Facts, controls: Sequence[Facts]) -> float | None:
 
 CONTROL_RULES: tuple[tuple[str, Rule], ...] = (
     ("control.trouble", _control_trouble),
+    ("control.older", _control_of_older),
     ("control.passed", _control_passed),
     ("control.failed", _control_failed),
     ("control.unfinished", _control_unfinished),
@@ -388,6 +446,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("lab.canary", canary_silent),
     ("lab.exclusion", excluded_behind_our_back),
     ("lab.control", control_missing),
+    ("older.build", _older_not_whole),
     ("step.failed", _step_failed),
     ("evidence.unread", _not_read),
     ("files.changed", _changed_behind_our_back),

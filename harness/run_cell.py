@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from harness import look
 from harness.attempt import LAUNCH_JOB, Attempt, AttemptMeta, Kind
+from harness.build import Build
 from harness.deadline import Deadline
 from harness.errors import HarnessError, InputError
 from harness.facts import When
@@ -43,7 +44,7 @@ class Rig:
     Attributes:
         connect: Makes the transport that an endpoint names.
         system: Makes the guest system that an image names.
-        installer: Gives a cell's installer as bytes.
+        installer: Gives a build's installer as bytes.
         service_files: Gives the files of one service of a cell, by file name.
     """
 
@@ -51,7 +52,7 @@ class Rig:
     connect: Callable[[Endpoint], Transport]
     system: Callable[[Cell, Transport], GuestSystem]
     product: Callable[[str, Tools], Product] = adapter_of
-    installer: Callable[[Cell], bytes]
+    installer: Callable[[Build], bytes]
     service_files: Callable[[Cell, str], Mapping[str, bytes]]
 
 
@@ -157,7 +158,7 @@ def _run_steps(
     on_stage: Callable[[str], None],
 ) -> _Installed:
     """Run the steps up to the first that fails, sampling protection behind each; tell what became of the build."""
-    runner = StepRunner(cell, guest, product, recorder.record, installer=rig.installer(cell))
+    runner = StepRunner(cell, guest, product, recorder.record, installer=rig.installer)
     installed = _Installed(ever=False, still=False)
     for index, step in enumerate(cell.scenario.steps):
         on_stage(step.kind)
@@ -174,8 +175,8 @@ def _run_steps(
         product.sample(border=index, deadline=deadline)
         if end.expectation is not None:
             break
-        if step.install is not None or step.uninstall is not None:
-            installed = _Installed(ever=True, still=step.install is not None)
+        if step.kind in {"install", "update", "uninstall"}:
+            installed = _Installed(ever=True, still=step.kind != "uninstall")
     return installed
 
 

@@ -11,7 +11,7 @@ is one of them, or ``inspect``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Annotated, Any, Literal, Self
 
@@ -108,10 +108,13 @@ class Deliver(_Timed):
     """The installer is written by the desktop user, as a browser would."""
 
     to: Folder = Folder.DOWNLOADS
+    build: Literal["older"] | None = Field(
+        default=None, description="'older': not the cell's own build, but the one that it updates ('update_from')."
+    )
 
 
 class Install(_Timed):
-    """The installer runs silently and must end with one of these exit codes; a portable build is unpacked instead."""
+    """What was delivered last is installed silently and ends with one of these exit codes; a zip is unpacked."""
 
     args: tuple[str, ...] | None = Field(
         default=None, description="What makes it silent; else '/S' for a program and '/qn /norestart' for an MSI."
@@ -120,8 +123,21 @@ class Install(_Timed):
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
 
 
+class Update(_Timed):
+    """The cell's own installer runs over an installed older build; afterwards the files are those of its own build."""
+
+    args: tuple[str, ...] | None = Field(
+        default=None, description="What makes it silent; else '/S' for a program and '/qn /norestart' for an MSI."
+    )
+    exit_codes: tuple[int, ...] = (0,)
+    leaves: tuple[str, ...] = Field(
+        default=(), description="Globs below the install folder: files of the older build alone that may stay."
+    )
+    timeout_s: float = Field(default=120.0, gt=0, le=3600)
+
+
 class VerifyFiles(_Timed):
-    """Every file of the manifest lies where it belongs, with its size. By listing only; nothing is opened."""
+    """Every file of the installed build's manifest lies where it belongs, with its size. By listing only."""
 
 
 class Launch(_Timed):
@@ -218,6 +234,7 @@ class Run(_Timed):
 Action = (
     Deliver
     | Install
+    | Update
     | VerifyFiles
     | Launch
     | SelfUpdate
@@ -237,6 +254,7 @@ class Step(Frozen):
 
     deliver: Deliver | None = None
     install: Install | None = None
+    update: Update | None = None
     verify_files: VerifyFiles | None = None
     launch: Launch | None = None
     self_update: SelfUpdate | None = None
@@ -295,6 +313,28 @@ def laid_out(steps: Iterable[Step]) -> Iterator[Step]:
             yield from laid_out(step.repeat.steps)
 
 
+def _check_updates(steps: Sequence[Step]) -> None:
+    """Raise ``ValueError`` when an ``update`` has nothing to update, or nothing to update it with."""
+    delivered = installed = None
+    for number, step in enumerate(steps, start=1):
+        if step.deliver is not None:
+            delivered = step.deliver.build or "own"
+        elif step.install is not None:
+            installed = delivered
+        elif step.uninstall is not None:
+            installed = None
+        elif step.update is not None:
+            if (installed, delivered) != ("older", "own"):
+                lacks = "an older build is installed (deliver: {build: older}, then install)"
+                lacks = lacks if installed != "older" else "this build is delivered after it (deliver)"
+                msg = f"step {number} is 'update', and nothing before it says that {lacks}"
+                raise ValueError(msg)
+            installed = "own"
+    if any(s.deliver is not None and s.deliver.build for s in steps) and not any(s.update for s in steps):
+        msg = "an older build is delivered, and no 'update' step installs this build over it"
+        raise ValueError(msg)
+
+
 class ReadyPort(Frozen):
     """A service is ready when it listens on this port of the guest's loopback."""
 
@@ -337,7 +377,20 @@ class Scenario(Frozen):
         if len(flat) > MAX_STEPS:
             msg = f"the steps come to more than {MAX_STEPS} with their repetitions"
             raise ValueError(msg)
+        _check_updates(flat)
         return flat
+
+    @property
+    def updated_at(self) -> int | None:
+        """Give the index of the step that puts the cell's own build over an older one; None when there is none."""
+        return next((index for index, step in enumerate(self.steps) if step.update is not None), None)
+
+    def is_about_older(self, index: int) -> bool:
+        """Tell whether a step is done with the older build, before the cell's own is there."""
+        if self.updated_at is None or index >= self.updated_at:
+            return False
+        delivered = self.steps[index].deliver
+        return delivered is None or delivered.build is not None
 
     @property
     def vendor_updates(self) -> int:

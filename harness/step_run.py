@@ -1,19 +1,21 @@
 """Effects. Does one step in a guest and says how it ended, in words that a control can be compared by.
 
-An expectation is a stable word: delivered, unpacked, started, exit_code, files, click, alive, no_error_window, window,
-log, tcp. Of a failure only step, expectation and code are ever compared; the detail is for people.
+An expectation is a stable word: delivered, unpacked, started, exit_code, files, older_files_gone, files_gone, closed,
+click, alive, no_error_window, window, log, tcp. Of a failure only step, expectation and code are ever compared; the
+detail is for people.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from harness import look
-from harness.attempt import INSTALL_JOB, LAUNCH_JOB, UNINSTALL_JOB, Kind
-from harness.build import BuildKind, fold
+from harness.attempt import INSTALL_JOB, LAUNCH_JOB, UNINSTALL_JOB, UPDATE_JOB, Kind
+from harness.build import Build, BuildKind, fold
 from harness.deadline import Deadline
 from harness.errors import GuestCommandTimeout
 from harness.image import Folder
@@ -36,6 +38,7 @@ from harness.scenario import (
     Step,
     Title,
     Uninstall,
+    Update,
     VendorUpdate,
     VerifyFiles,
 )
@@ -81,19 +84,30 @@ class StepRunner:
     """Runs the steps of one cell in one guest.
 
     Args:
-        installer: The build's installer, as bytes.
+        installer: Gives a build's installer, as bytes.
         product: Moved by ``vendor_update``.
         record: Looks, logs and screenshots are recorded through it.
     """
 
-    def __init__(self, cell: Cell, guest: GuestSystem, product: Product, record: Record, *, installer: bytes) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        guest: GuestSystem,
+        product: Product,
+        record: Record,
+        *,
+        installer: Callable[[Build], bytes],
+    ) -> None:
         self._cell = cell
         self._guest = guest
         self._product = product
         self._record = record
         self._installer = installer
+        self._delivered = cell.build
         self._delivered_to = ""
-        self._launches = 0
+        self._installed = cell.build
+        self._starts: Counter[str] = Counter()
+        self._launch_job = LAUNCH_JOB
         self.running = False
 
     def run(self, index: int, step: Step, *, deadline: Deadline) -> StepEnd:  # noqa: PLR0912 - one branch a kind of step
@@ -109,7 +123,9 @@ class StepRunner:
             case Deliver():
                 return self._deliver(action, within)
             case Install():
-                return self._install(action, within)
+                return self._install(action, INSTALL_JOB, within)
+            case Update():
+                return self._update(action, within)
             case VerifyFiles():
                 return self._verify_files(within)
             case Launch():
@@ -149,10 +165,15 @@ class StepRunner:
             self._record(Kind.SCREENSHOT, "screen.png", blob=picture)
 
     def _deliver(self, action: Deliver, within: Deadline) -> StepEnd:
-        name = self._cell.build.installer.file_name
+        build = self._cell.build if action.build is None else self._cell.older
+        if build is None:
+            msg = "the cell has no older build"
+            raise ValueError(msg)
+        content, name = self._installer(build), build.installer.file_name
+        self._delivered = build
         self._delivered_to = f"{self._cell.image.folders[action.to]}\\{name}"
         try:
-            result = self._guest.deliver(self._installer, self._delivered_to, deadline=within)
+            result = self._guest.deliver(content, self._delivered_to, deadline=within)
         except GuestCommandTimeout:
             detail = f"Writing {self._delivered_to} did not end within {action.timeout_s:g} s."
             return StepEnd(expectation="delivered", timed_out=True, detail=detail)
@@ -164,22 +185,43 @@ class StepRunner:
             )
         listing = self._listing(self._cell.image.folders[action.to], _patience(within))
         size = listing.get(fold(self._delivered_to))
-        if size != len(self._installer):
-            found = "is gone" if size is None else f"has {size} bytes instead of {len(self._installer)}"
+        if size != len(content):
+            found = "is gone" if size is None else f"has {size} bytes instead of {len(content)}"
             return StepEnd(expectation="delivered", detail=f"{self._delivered_to} {found}.")
         return PASSED
 
-    def _install(self, action: Install, within: Deadline) -> StepEnd:
-        kind = self._cell.build.kind
+    def _install(self, action: Install | Update, name: str, within: Deadline) -> StepEnd:
+        """Install what was delivered last."""
+        self._installed = self._delivered
+        kind = self._delivered.kind
         if kind is BuildKind.PORTABLE:
             return self._unpack(within)
         args = SILENT_ARGS[kind] if action.args is None else action.args
         argv = [*(MSIEXEC if kind is BuildKind.MSI else ()), self._delivered_to, *args]
-        unstarted = self._start(INSTALL_JOB, argv, "installer", within)
-        return unstarted or self._ended(INSTALL_JOB, action.exit_codes, "installer", within)
+        job = self._new_job(name)
+        unstarted = self._start(job, argv, "installer", within)
+        return unstarted or self._ended(job, action.exit_codes, "installer", within)
+
+    def _update(self, action: Update, within: Deadline) -> StepEnd:
+        """Install the cell's own build over the older one; then its files are there, and the older's alone are gone."""
+        older = self._installed
+        end = self._install(action, UPDATE_JOB, within)
+        if end.expectation is not None:
+            return end
+        end = self._verify_files(within)
+        if end.expectation is not None:
+            return end
+        own = {fold(file.path) for file in self._installed.files}
+        past = {fold(file.path) for file in older.files} - own if own else set()
+        left = sorted(past & set(self._below_install_folder(_patience(within))))
+        left = [path for path in left if not any(fnmatchcase(path, fold(glob)) for glob in action.leaves)]
+        if not left:
+            return PASSED
+        detail = f"{left[0]} of the older build {older.version} is still there ({len(left)} such files)."
+        return StepEnd(expectation="older_files_gone", detail=detail)
 
     def _unpack(self, within: Deadline) -> StepEnd:
-        folder = self._cell.build.install_dir
+        folder = self._installed.install_dir
         try:
             result = self._guest.unpack(self._delivered_to, folder, deadline=within)
         except GuestCommandTimeout:
@@ -211,7 +253,7 @@ class StepRunner:
         return _exit_code(job, exit_codes, what)
 
     def _verify_files(self, within: Deadline) -> StepEnd:
-        build = self._cell.build
+        build = self._installed
         listing = self._listing(build.install_dir, _patience(within))
         if not listing:
             return StepEnd(expectation="files", detail=f"{build.install_dir} is missing or empty.")
@@ -225,8 +267,8 @@ class StepRunner:
         return StepEnd(expectation="files", detail="; ".join(wrong) + ".") if wrong else PASSED
 
     def _launch(self, action: Launch, within: Deadline) -> StepEnd:
-        argv = [self._cell.build.installed_path(action.program), *action.args]
-        self._launches += 1
+        argv = [self._installed.installed_path(action.program), *action.args]
+        self._launch_job = self._new_job(LAUNCH_JOB)
         unstarted = self._start(self._launch_job, argv, "program", within)
         if unstarted is not None:
             return unstarted
@@ -275,14 +317,14 @@ class StepRunner:
         expectation, detail = missing
         return StepEnd(expectation=expectation, timed_out=True, detail=detail, dialog=_dialog(look.windows(raw)))
 
-    @property
-    def _launch_job(self) -> str:
-        """Name the program's latest start; every start's processes carry a name of their own."""
-        return LAUNCH_JOB if self._launches < 2 else f"{LAUNCH_JOB}-{self._launches}"  # noqa: PLR2004 - the second start
+    def _new_job(self, name: str) -> str:
+        """Name a start; every start's processes carry a name of their own."""
+        self._starts[name] += 1
+        return name if self._starts[name] == 1 else f"{name}-{self._starts[name]}"
 
     def _scan(self, within: Deadline) -> StepEnd:
         if isinstance(self._product, Scans):
-            self._product.scan(self._cell.build.install_dir, deadline=within)
+            self._product.scan(self._installed.install_dir, deadline=within)
         else:
             self._record(Kind.LOOK, "scan", data={"finished": False})
         return PASSED
@@ -298,10 +340,11 @@ class StepRunner:
         return _exit_code(job, action.exit_codes, "program")
 
     def _uninstall(self, action: Uninstall, within: Deadline) -> StepEnd:
-        build = self._cell.build
+        build = self._installed
         argv = [build.installed_path(action.program), *action.args]
-        unstarted = self._start(UNINSTALL_JOB, argv, "uninstaller", within)
-        ended = unstarted or self._ended(UNINSTALL_JOB, action.exit_codes, "uninstaller", within)
+        job = self._new_job(UNINSTALL_JOB)
+        unstarted = self._start(job, argv, "uninstaller", within)
+        ended = unstarted or self._ended(job, action.exit_codes, "uninstaller", within)
         if ended.expectation is not None:
             return ended
         left: list[str] = []
@@ -314,9 +357,13 @@ class StepRunner:
         return StepEnd(expectation="files_gone", timed_out=True, detail=detail, dialog=self._any_dialog(within))
 
     def _left_behind(self, action: Uninstall, patience: Deadline) -> list[str]:
-        root = fold(self._cell.build.install_dir) + "\\"
-        found = [path.removeprefix(root) for path in self._listing(self._cell.build.install_dir, patience)]
+        found = self._below_install_folder(patience)
         return sorted(p for p in found if not any(fnmatchcase(p, fold(glob)) for glob in action.leaves))
+
+    def _below_install_folder(self, patience: Deadline) -> list[str]:
+        """Give the folded paths of all files below the install folder, relative to it."""
+        root = fold(self._installed.install_dir) + "\\"
+        return [path.removeprefix(root) for path in self._listing(self._installed.install_dir, patience)]
 
     def _dwell(self, index: int, action: Dwell, within: Deadline) -> StepEnd:
         watch = _Watch(window=action.window, error_windows=action.error_windows, tcp_port=action.tcp_port)
@@ -406,7 +453,7 @@ class StepRunner:
             self._record(Kind.LOOK, "program log", blob=self._log(line, patience))
 
     def _log(self, line: LogLine, patience: Deadline) -> bytes:
-        path = self._cell.image.guest_path(self._cell.build.installed_path(line.file))
+        path = self._cell.image.guest_path(self._installed.installed_path(line.file))
         request = {"tail": [{"path": path, "offset": 0, "max_bytes": LOG_TAIL_BYTES}]}
         return b"".join(piece.content for piece in look.chunks(self._guest.observe(request, deadline=patience)))
 

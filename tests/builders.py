@@ -17,7 +17,7 @@ from harness.image import Folder, Image, Lab
 from harness.judgement import Judgement
 from harness.matrix import Assurance, MatrixBuild, MatrixCell, Protection
 from harness.plan import Cell, LeftOut, Plan, ProductChoice, Suite, expand
-from harness.scenario import Connect, Deliver, Install, Launch, Scenario, Step, VendorUpdate, VerifyFiles
+from harness.scenario import Connect, Deliver, Install, Launch, Scenario, Step, Update, VendorUpdate, VerifyFiles
 from harness.signature import KnownFile, Signature
 from harness.stores.api import Claim, RunInfo, RunState
 from harness.verdict import BAD, Outcome
@@ -136,12 +136,21 @@ def make_update_scenario(name: str = "released-then-updated") -> Scenario:
     return make_scenario(name, steps=(first, second, third, Step(vendor_update=VendorUpdate()), *rest))
 
 
+def make_over_older_scenario(name: str = "over-older") -> Scenario:
+    """Make the scenario of an update: an older build is installed and started, then the cell's own put over it."""
+    older = (Step(deliver=Deliver(build="older")), Step(install=Install()), make_scenario().steps[3])
+    return make_scenario(
+        name, steps=(*older, Step(deliver=Deliver()), Step(update=Update()), *make_scenario().steps[2:])
+    )
+
+
 def make_cell(
     *,
     build: Build | None = None,
     image: Image | None = None,
     product: ProductChoice | None = None,
     scenario: Scenario | None = None,
+    older: Build | None = None,
     unsupported: str | None = None,
 ) -> Cell:
     """Make a cell: build 1.0.0 beside clamav with one set, in ``fresh-install``."""
@@ -150,6 +159,7 @@ def make_cell(
         image=image or make_image(),
         product=product or make_product(),
         scenario=scenario or make_scenario(),
+        older=older,
         unsupported=unsupported,
     )
 

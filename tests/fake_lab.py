@@ -226,7 +226,7 @@ class FakeLab:
             connect=lambda endpoint: FakeTransport(self.provider.machines[endpoint.address]),
             system=self._system,
             product=lambda name, tools: adapters[name](tools),
-            installer=lambda cell: f"DemoHTS {cell.build.version} setup".encode(),
+            installer=lambda build: f"DemoHTS {build.version} setup".encode(),
             service_files=lambda cell, name: {"server.py": f"{name} {cell.id}".encode()},
         )
 

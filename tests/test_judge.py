@@ -30,7 +30,7 @@ from tests.attempt_script import (
     record,
     refused,
 )
-from tests.builders import make_build, make_cell, make_file, make_product, sha256_of
+from tests.builders import make_build, make_cell, make_file, make_over_older_scenario, make_product, sha256_of
 
 CELL = make_cell()
 BUILD = CELL.build
@@ -102,6 +102,52 @@ def test_a_digest_that_is_not_known_never_matches_a_file_whose_digest_is_not_kno
     nameless = BUILD.model_copy(update={"files": (BUILD.files[0].model_copy(update={"sha256": None, "md5": None}),)})
     facts = Script(make_cell(build=nameless)).facts(record("/tmp/x"))
     assert whose(facts) == (Owner.UNATTRIBUTED, None)
+
+
+OLDER = make_build("0.9.0")
+OVER = make_cell(older=OLDER, scenario=make_over_older_scenario())
+OLD_COMM, NEW_COMM = OLDER.files[2], OVER.build.files[2]
+BEFORE, AT_UPDATE, AFTER = 2, 4, 6
+
+
+@pytest.mark.parametrize(
+    ("target", "step", "digest", "owner"),
+    [
+        (COMM_HOST, BEFORE, None, Owner.OLDER),
+        (COMM_HOST, AT_UPDATE, None, Owner.BUILD),
+        (COMM_HOST, AFTER, None, Owner.BUILD),
+        # The installer opens the old file to write over it: the digest says which of the two was looked at.
+        (COMM_HOST, AT_UPDATE, OLD_COMM.md5, Owner.OLDER),
+        (COMM_HOST, AFTER, OLD_COMM.md5, Owner.OLDER),
+        (COMM_HOST, BEFORE, NEW_COMM.md5, Owner.BUILD),
+        (f"{DRIVE}/users/trader/Temp/ns1.tmp", BEFORE, OLD_COMM.md5, Owner.OLDER),
+        (f"{DRIVE}/DemoHTS/logs/new.log", BEFORE, None, Owner.OLDER),
+        (f"{DRIVE}/DemoHTS/logs/new.log", AFTER, None, Owner.BUILD),
+        (f"{DOWNLOADS}/DemoHTS-0.9.0-setup.exe", AFTER, None, Owner.OLDER),
+        (f"{DOWNLOADS}/DemoHTS-1.0.0-setup.exe", AT_UPDATE, None, Owner.BUILD),
+        ("/tmp/other", BEFORE, None, Owner.UNATTRIBUTED),
+    ],
+)
+def test_of_two_builds_at_one_place_the_digest_or_the_step_says_whose_an_object_is(
+    target: str, step: int, digest: str | None, owner: Owner
+) -> None:
+    [found] = Script(OVER).facts(record(target, step=step, md5=digest)).detections
+    assert found.owner is owner
+
+
+@pytest.mark.parametrize("digest", [None, BUILD.files[0].md5])
+def test_bytes_that_both_builds_have_are_this_builds(digest: str | None) -> None:
+    same = OLDER.model_copy(update={"files": (BUILD.files[0], *OLDER.files[1:])})
+    cell = make_cell(older=same, scenario=make_over_older_scenario())
+    [found] = Script(cell).facts(record(f"{DRIVE}/DemoHTS/DemoHTS.exe", step=BEFORE, md5=digest)).detections
+    assert found.owner is Owner.BUILD
+
+
+def test_what_a_process_of_the_older_program_wanted_is_the_older_builds() -> None:
+    script = Script(OVER)
+    script.processes(42)
+    facts = script.facts(record("/tmp/x", step=BEFORE, pid=42), record("/tmp/y", step=AFTER, pid=42))
+    assert [d.owner for d in facts.detections] == [Owner.OLDER, Owner.BUILD]
 
 
 def test_the_declared_patch_is_the_builds() -> None:

@@ -253,6 +253,100 @@ def test_a_mistake_is_told_in_one_sentence_at_its_place(
     assert all("\n" not in line and "pydantic" not in line for line in lines)
 
 
+OVER = """\
+schema: hts-compat/scenario/1
+name: over-older
+steps:
+  - deliver: {build: older}
+  - install:
+  - deliver:
+  - update:
+"""
+
+
+def test_a_build_is_put_over_the_older_one_that_the_suite_names(project: Project) -> None:
+    project.write("over.yaml", OVER)
+    project.edit("suite.yaml", "updated.yaml]", "updated.yaml, over.yaml]")
+    project.edit("suite.yaml", "version: 1.1.0", "version: 1.1.0, update_from: 1.0.0")
+    cells = [c for c in expand(project.load().suite).cells if c.scenario.name == "over-older"]
+    assert [(c.build.version, c.older and c.older.version) for c in cells] == [("1.1.0", "1.0.0")]
+
+
+def test_the_suites_older_build_is_that_of_every_other_build_also_of_the_command_line(project: Project) -> None:
+    project.write("over.yaml", OVER)
+    project.edit("suite.yaml", "updated.yaml]", "updated.yaml, over.yaml]")
+    project.edit("suite.yaml", "max_age", "update_from: 1.0.0\nmax_age")
+    extra = make_build("2.0.0").model_copy(update={"install_dir": r"C:\Program Files\DemoHTS"})
+    images = {"reference": make_image()}
+    loaded = load_suite(project.root / "suite.yaml", images=images, known_products=PRODUCTS, extra_builds=[extra])
+    assert loaded.suite.update_from == {"1.1.0": "1.0.0", "2.0.0": "1.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "of_build", "of_suite", "said"),
+    [
+        (", over.yaml", ", update_from: 1.9.9", "", "suite.yaml:7:56: unknown build '1.9.9'"),
+        (", over.yaml", "", "update_from: 3.0.0\n", "suite.yaml:13:14: unknown build '3.0.0'"),
+        (", over.yaml", ", update_from: 1.1.0", "", "suite.yaml:7:56: the build '1.1.0' cannot be installed over its"),
+        (", over.yaml", "", "", "suite.yaml:12:39: 'over-older' updates an older build, and no build of this suite"),
+        ("", ", update_from: 1.0.0", "", "suite.yaml:7:56: no scenario of this suite has an 'update' step"),
+    ],
+)  # fmt: skip
+def test_an_older_build_that_leads_nowhere_is_told_at_its_line(
+    project: Project, scenarios: str, of_build: str, of_suite: str, said: str
+) -> None:
+    project.write("over.yaml", OVER)
+    project.edit("suite.yaml", "updated.yaml", f"updated.yaml{scenarios}")
+    project.edit("suite.yaml", "version: 1.1.0", f"version: 1.1.0{of_build}")
+    project.edit("suite.yaml", "max_age", f"{of_suite}max_age")
+    assert only_problem(project).startswith(said)
+
+
+def test_two_builds_that_are_one_file_cannot_update_each_other(project: Project) -> None:
+    project.write("setup.exe", tiny_program())
+    project.write("over.yaml", OVER)
+    project.edit("suite.yaml", "{recipe: recipe.yaml, version: 1.0.0}", "{path: setup.exe, version: 0.9.0}")
+    project.edit(
+        "suite.yaml", "{recipe: recipe.yaml, version: 1.1.0}", "{path: setup.exe, version: 1.1.0, update_from: 0.9.0}"
+    )
+    project.edit("suite.yaml", "updated.yaml]", "updated.yaml, over.yaml]")
+    project.edit("sets.yaml", '      - {build: "*", file: hts_comm.dll, threat: Win.Trojan.Comm}\n', "")
+    assert "suite.yaml:7:52: the builds '0.9.0' and '1.1.0' are the same file" in only_problem(project)
+
+
+def test_builds_that_install_in_two_places_cannot_update_each_other(project: Project) -> None:
+    project.write("setup.exe", tiny_program())
+    project.write("over.yaml", OVER)
+    project.edit("suite.yaml", "{recipe: recipe.yaml, version: 1.0.0}", "{path: setup.exe, version: 0.9.0}")
+    project.edit("suite.yaml", "version: 1.1.0", "version: 1.1.0, update_from: 0.9.0")
+    project.edit("suite.yaml", "updated.yaml]", "updated.yaml, over.yaml]")
+    project.edit("suite.yaml", "max_age", "install_dir: D:\\HTS\nmax_age")
+    assert r"'0.9.0' installs in D:\HTS and '1.1.0' in C:\Program Files\DemoHTS" in only_problem(project)
+
+
+def test_a_build_that_no_scenario_can_ask_is_told(project: Project) -> None:
+    project.write("over.yaml", OVER)
+    more = "version: 1.1.0, update_from: 1.0.0}\n  - {recipe: recipe.yaml, version: 1.2.0"
+    project.edit("suite.yaml", "version: 1.1.0", more)
+    project.edit("suite.yaml", "[fresh.yaml, updated.yaml]", "[over.yaml]")
+    project.edit("suite.yaml", "[2026-11-04, 2026-11-04 -> 2026-11-05]", "[2026-11-04]")
+    said = "suite.yaml:8:5: every scenario updates an older build, and '1.2.0' has none"
+    assert only_problem(project).startswith(said)
+
+
+def test_an_update_without_its_older_build_is_told_at_the_scenarios_line(project: Project) -> None:
+    project.write("over.yaml", OVER.replace("  - update:\n", ""))
+    project.edit("suite.yaml", "updated.yaml]", "updated.yaml, over.yaml]")
+    assert only_problem(project).startswith("over.yaml:4:3: an older build is delivered, and no 'update' step")
+
+
+def test_an_older_builds_file_that_is_missing_is_told_at_its_line(project: Project) -> None:
+    project.write("over.yaml", OVER)
+    project.edit("suite.yaml", "{recipe: recipe.yaml, version: 1.0.0}", "{path: gone.exe, version: 1.0.0}")
+    project.edit("suite.yaml", "version: 1.1.0", "version: 1.1.0, update_from: 1.0.0")
+    assert only_problem(project) == "suite.yaml:6:12: The build 'gone.exe' does not exist."
+
+
 def test_two_files_with_two_sets_under_one_label_are_refused(project: Project) -> None:
     project.write("other.yaml", "schema: hts-compat/signatures/1\nproduct: clamav\nsets:\n  - label: 2026-11-05\n")
     entry = "  - {product: clamav, signature_sets: other.yaml, signatures: [2026-11-05]}\n"

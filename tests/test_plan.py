@@ -11,7 +11,15 @@ from harness.build import Build
 from harness.image import Lab
 from harness.plan import NO_PRODUCT, NONE, CellFilter, LeftOut, Plan, ProductChoice, Suite, expand
 from harness.scenario import Scenario
-from tests.builders import make_build, make_cell, make_image, make_product, make_scenario, make_update_scenario
+from tests.builders import (
+    make_build,
+    make_cell,
+    make_image,
+    make_over_older_scenario,
+    make_product,
+    make_scenario,
+    make_update_scenario,
+)
 
 FRESH = make_scenario()
 UPDATED = make_update_scenario()
@@ -217,3 +225,35 @@ def test_a_filter_names_a_schedule_by_its_joined_labels() -> None:
     cell = make_cell(product=make_product("clamav", "a", "b"), scenario=UPDATED)
     assert CellFilter(signature="a+b").matches(cell)
     assert not CellFilter(signature="b").matches(cell)
+
+
+# --- over an older build ----------------------------------------------------------------------------------------------
+
+OVER = make_over_older_scenario()
+
+#: Of a cell as it was before there were updates: what is not asked for is no part of a key.
+OLD_KEY = "2060f8e6ae5caccd0129283478476971a5bb8951b7fcb630243e1e8d2b9a70a8"
+
+
+def test_an_update_meets_the_builds_that_have_an_older_one_and_no_other_scenario_knows_of_it() -> None:
+    plan = expand(make_suite(products=(make_product(),), scenarios=(FRESH, OVER), update_from={"1.1.0": "1.0.0"}))
+    assert [(c.build.version, c.scenario.name, c.older and c.older.version) for c in plan.cells] == [
+        ("1.0.0", "fresh-install", None),
+        ("1.1.0", "fresh-install", None),
+        ("1.1.0", "over-older", "1.0.0"),
+    ]
+    assert [c.older and c.older.version for c in plan.controls()] == [None, None, "1.0.0"]
+
+
+def test_the_older_build_is_part_of_the_key_and_only_where_there_is_one() -> None:
+    def key(older: Build | None) -> str:
+        return make_cell(build=make_build("1.1.0"), older=older, scenario=OVER).execution_key()
+
+    other = make_build("1.0.0")
+    other = other.model_copy(update={"installer": other.installer.model_copy(update={"sha256": "0" * 64})})
+    assert len({key(None), key(make_build("1.0.0")), key(other)}) == 3
+    moved = make_build("1.0.0").model_copy(
+        update={"installer": make_build("1.0.0").installer.model_copy(update={"host_path": "/elsewhere"})}
+    )
+    assert key(moved) == key(make_build("1.0.0"))
+    assert make_cell().execution_key() == OLD_KEY

@@ -5,13 +5,13 @@ from pydantic import ValidationError
 
 from harness.image import Folder
 from harness.scenario import INSPECT, STEP_KINDS, Deliver, Dwell, LogLine, Scenario, Service, Step
-from tests.builders import make_scenario, make_update_scenario
+from tests.builders import make_over_older_scenario, make_scenario, make_update_scenario
 
 
 def test_the_step_kinds_are_the_documented_ones_and_none_is_called_inspect() -> None:
     assert STEP_KINDS == (
-        "deliver", "install", "verify_files", "launch", "self_update", "connect", "dwell", "scan", "close", "reboot",
-        "uninstall", "vendor_update", "run",
+        "deliver", "install", "update", "verify_files", "launch", "self_update", "connect", "dwell", "scan", "close",
+        "reboot", "uninstall", "vendor_update", "run",
     )  # fmt: skip
     assert INSPECT not in STEP_KINDS
 
@@ -99,3 +99,33 @@ def test_a_repetition_that_never_ends_is_refused() -> None:
         bomb = {"repeat": {"times": 100, "steps": [bomb]}}
     with pytest.raises(ValidationError, match="more than 500"):
         Scenario.model_validate({"name": "a", "steps": [bomb]})
+
+
+OLDER = [{"deliver": {"build": "older"}}, {"install": {}}]
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        ([{"deliver": {}}, {"update": {}}], "step 2 is 'update'.*an older build is installed"),
+        ([{"deliver": {}}, {"install": {}}, {"update": {}}], "an older build is installed"),
+        ([*OLDER, {"update": {}}], "this build is delivered after it"),
+        ([*OLDER, {"uninstall": {"program": "u.exe"}}, {"deliver": {}}, {"update": {}}], "an older build is installed"),
+        ([*OLDER, {"deliver": {}}, {"update": {}}, {"update": {}}], "step 5 is 'update'"),
+        (OLDER, "no 'update' step installs this build over it"),
+    ],
+)
+def test_an_update_needs_an_older_build_that_is_installed_and_this_one_delivered(
+    steps: list[object], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Scenario.model_validate({"name": "a", "steps": steps})
+
+
+def test_steps_are_about_the_older_build_up_to_the_update_but_not_the_delivery_of_this_one() -> None:
+    scenario = make_over_older_scenario()
+    kinds = [step.kind for step in scenario.steps]
+    assert kinds[:5] == ["deliver", "install", "launch", "deliver", "update"]
+    assert [scenario.is_about_older(index) for index in range(len(kinds))] == [True, True, True] + [False] * 5
+    assert scenario.updated_at == 4
+    assert not any(make_scenario().is_about_older(index) for index in range(5))

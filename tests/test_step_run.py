@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from harness import look
 from harness.attempt import AttemptMeta, Event, Kind, Role
-from harness.build import Build, BuildKind
+from harness.build import Build, BuildFile, BuildKind
 from harness.deadline import Deadline
 from harness.errors import GuestUnreachable
 from harness.fake_guest import FakeMachine, FakeProgram, Mischief
+from harness.image import Folder
 from harness.plan import NO_PRODUCT
 from harness.products.api import Tools
 from harness.products.none.adapter import NoProduct
 from harness.recorder import Recorder
-from harness.scenario import Click, Close, Connect, Dwell, Install, Launch, Reboot, Run, Scan, Step, Uninstall
+from harness.scenario import (
+    Click,
+    Close,
+    Connect,
+    Deliver,
+    Dwell,
+    Install,
+    Launch,
+    Reboot,
+    Run,
+    Scan,
+    Step,
+    Uninstall,
+    Update,
+)
 from harness.step_run import StepEnd, StepRunner
 from harness.systems import fake as desktop
 from harness.systems.fake import FakeSystem
 from harness.transports.api import CommandResult
 from harness.transports.fake import FakeTransport
-from tests.builders import NOON, make_build, make_cell
+from tests.builders import NOON, make_build, make_cell, make_file
 from tests.fake_lab import HANG_S, scenario
 
 STEPS = {step.kind: step for step in scenario(step_s=HANG_S).steps}
@@ -37,11 +52,12 @@ class Desk:
     mischief: Mischief = field(default_factory=Mischief)
     fault_at: str | None = None
     build: Build = field(default_factory=make_build)
+    older: Build | None = None
     system: type[FakeSystem] = FakeSystem
     product: type[NoProduct] = NoProduct
 
     def __post_init__(self) -> None:
-        cell = make_cell(build=self.build, product=NO_PRODUCT, scenario=scenario())
+        cell = make_cell(build=self.build, older=self.older, product=NO_PRODUCT, scenario=scenario())
         self.machine = FakeMachine("guest", mischief=self.mischief)
         files = {"DemoHTS.exe": b"main 1.0.0", "hts_update.exe": b"updater 1.0.0", "hts_comm.dll": b"comm 1.0.0"}
         files["uninstall.exe"] = b"uninstaller 1.0.0"
@@ -65,7 +81,11 @@ class Desk:
         self.recorder = Recorder(meta)
         tools = Tools(guest=guest, record=self.recorder.record, profile="standard", nonce="0" * 12, known=())
         self.runner = StepRunner(
-            cell, guest, self.product(tools), self.recorder.record, installer=b"DemoHTS 1.0.0 setup"
+            cell,
+            guest,
+            self.product(tools),
+            self.recorder.record,
+            installer=lambda build: f"DemoHTS {build.version} setup".encode(),
         )
         self.image = cell.image
 
@@ -441,3 +461,60 @@ def test_an_error_window_is_found_by_an_expression() -> None:
     )
     end = Desk(fault_at="connect").run(*RUNNING, Step(connect=watched))
     assert (end.expectation, end.timed_out) == ("no_error_window", False)
+
+
+# --- over an older build ----------------------------------------------------------------------------------------------
+
+OLDER_STEPS = (Step(deliver=Deliver(build="older")), Step(install=Install(timeout_s=HANG_S)))
+UPDATE = Step(update=Update(timeout_s=HANG_S))
+
+
+def over(*more_of_older: str) -> Desk:
+    """A desk of build 1.0.0 over 0.9.0; the simulated installers put the same files in place."""
+    return Desk(older=with_files(make_build("0.9.0"), *map(make_file, more_of_older)))
+
+
+def with_files(build: Build, *files: BuildFile) -> Build:
+    return build.model_copy(update={"files": (*build.files, *files)})
+
+
+def test_each_build_is_delivered_as_itself_and_the_last_one_is_installed() -> None:
+    desk = over()
+    end = desk.run(*OLDER_STEPS, "deliver", UPDATE, "verify_files", "launch")
+    assert end.expectation is None
+    downloads = desk.image.guest_path(desk.image.folders[Folder.DOWNLOADS])
+    assert desk.machine.files[f"{downloads}/DemoHTS-0.9.0-setup.exe"] == b"DemoHTS 0.9.0 setup"
+    assert desk.machine.files[f"{downloads}/DemoHTS-1.0.0-setup.exe"] == b"DemoHTS 1.0.0 setup"
+    assert [e.data["job"] for e in desk.looks("job")] == ["install", "install", "update", "update", "launch"]
+
+
+def test_an_installed_older_build_is_verified_as_itself() -> None:
+    end = over("only_old.dll").run(*OLDER_STEPS, "verify_files")
+    assert (end.expectation, end.detail) == ("files", "only_old.dll is missing.")
+
+
+def test_an_update_that_leaves_the_new_builds_file_out_fails() -> None:
+    desk = Desk(build=with_files(make_build(), make_file("chart.dll")), older=make_build("0.9.0"))
+    end = desk.run(*OLDER_STEPS, "deliver", UPDATE)
+    assert (end.expectation, end.detail) == ("files", "chart.dll is missing.")
+
+
+@pytest.mark.parametrize(("leaves", "passes"), [((), False), (("old_*.dll",), True), (("OLD_chart.dll",), True)])
+def test_a_file_of_the_older_build_alone_that_stays_fails_the_update(leaves: tuple[str, ...], passes: bool) -> None:
+    desk = over("old_chart.dll")
+    desk.run(*OLDER_STEPS)
+    desk.machine.files[desk.path("old_chart.dll")] = b"old"
+    end = desk.run("deliver", Step(update=Update(timeout_s=HANG_S, leaves=leaves)))
+    if passes:
+        assert end.expectation is None
+    else:
+        assert end.expectation == "older_files_gone"
+        assert end.detail == "old_chart.dll of the older build 0.9.0 is still there (1 such files)."
+
+
+def test_an_update_whose_installer_fails_is_named_by_its_exit_code() -> None:
+    desk = over()
+    desk.run(*OLDER_STEPS)
+    desk.guest._program = replace(desk.guest._program, fault_at="install")  # type: ignore[type-var]
+    end = desk.run("deliver", UPDATE)
+    assert (end.expectation, end.code) == ("exit_code", desktop.INSTALL_FAULT)
