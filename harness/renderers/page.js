@@ -2,19 +2,50 @@
 (() => {
   // Everything that a guest wrote reaches the page as text (textContent), never as markup.
   const $ = (id) => document.getElementById(id);
-  const rows = (id) => { const text = $(id).textContent; return text ? text.split("\n") : []; };
   const words = JSON.parse($("d-words").textContent);
-  const lab = JSON.parse($("d-meta").textContent).lab;
-  const cellRows = rows("d-cells"), attemptRows = rows("d-attempts"), textRows = rows("d-texts"), imageRows = rows("d-images");
-  const parsed = new Map();
-  const lazily = (list, name, i) => {
-    const key = name + i;
-    if (!parsed.has(key)) parsed.set(key, JSON.parse(list[i]));
-    return parsed.get(key);
-  };
-  const cellAt = (i) => lazily(cellRows, "c", i), attemptAt = (i) => lazily(attemptRows, "a", i);
 
-  let lang = "en", written = "en", at = null, picked = null, featured = null;
+  // --- the data: groups of JSON lines, packed; a group is unpacked when the first of its lines is asked for ------
+  const linesOf = (id) => { const text = $(id).content.textContent; return text ? text.split("\n") : []; };
+  const unpack = async (packed) => {
+    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return (await new Response(stream).text()).split("\n");
+  };
+  const shelf = (id) => {
+    const values = new Map();
+    let groups = null;
+    const found = () => {
+      let first = 0;
+      groups = linesOf(id).map((text) => {
+        const blank = text.indexOf(" "), group = { first, packed: text.slice(blank + 1), lines: null };
+        first += Number(text.slice(0, blank));
+        return group;
+      });
+    };
+    return {
+      at: (i) => values.get(i),
+      async load(i) {
+        if (values.has(i)) return;
+        if (!groups) found();
+        const group = groups.findLast((each) => each.first <= i);
+        group.lines ??= unpack(group.packed);
+        values.set(i, JSON.parse((await group.lines)[i - group.first]));
+      },
+    };
+  };
+  const cellShelf = shelf("d-cells"), attemptShelf = shelf("d-attempts"), textShelf = shelf("d-texts"), metaShelf = shelf("d-meta");
+  const cellAt = (i) => cellShelf.at(i), attemptAt = (i) => attemptShelf.at(i);
+  let images = null;
+  const imageAt = (i) => { images ??= linesOf("d-images"); return "data:image/png;base64," + images[i]; };
+  const load = async (i) => {
+    await Promise.all([cellShelf.load(i), metaShelf.load(0)]);
+    const shown = cellAt(i).shown ?? {}, all = [...(shown.attempts ?? []), ...(shown.controls ?? [])];
+    await Promise.all(all.map(attemptShelf.load));
+    const texts = all.flatMap((each) => attemptAt(each).excerpts ?? []).map((x) => x.data).filter((x) => x !== undefined && x !== null);
+    await Promise.all(texts.map(textShelf.load));
+  };
+
+  let lang = "en", written = "en", at = null, picked = null;
   const known = (key) => Object.hasOwn(words, key);
   const w = (key, values = {}) => {
     if (!known(key)) return key;
@@ -53,12 +84,29 @@
   const mono = (text) => h("code", null, text);
 
   // --- language ------------------------------------------------------------------------------------------------
-  const fragment = () => new URLSearchParams(location.hash.slice(1));
+  // The address after '#': name=value&... A '+' is a plus: ids of cells hold it, and people paste them.
+  const READABLE = /%(?:2B|2F|40|3A|2C)/g;
+  const spelled = (value) => encodeURIComponent(value).replace(READABLE, decodeURIComponent);
+  const plain = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
+  const fragment = () => {
+    const asked = new Map();
+    for (const part of location.hash.slice(1).split("&")) {
+      const cut = part.indexOf("=");
+      if (cut < 1) continue;
+      const name = plain(part.slice(0, cut));
+      asked.set(name, [...(asked.get(name) ?? []), plain(part.slice(cut + 1))]);
+    }
+    return asked;
+  };
+  const address = (pairs) => "#" + pairs.map(([name, value]) => name + "=" + spelled(value)).join("&");
+  let keeping = 0;
   const keep = () => {
-    const state = new URLSearchParams();
-    state.set("lang", lang);
-    if (at !== null) state.set("cell", cellAt(at).id);
-    history.replaceState(null, "", "#" + state.toString());
+    clearTimeout(keeping);
+    const pairs = [["lang", lang], ...[...only].map((o) => ["outcome", o])];
+    for (const id of ["product", "build"]) if ($(id).value) pairs.push([id, $(id).value]);
+    if ($("filter").value.trim()) pairs.push(["text", $("filter").value.trim()]);
+    if (at !== null) pairs.push(["cell", places.get(at).id]);
+    history.replaceState(null, "", address(pairs));
   };
   const speak = (to) => {
     lang = to;
@@ -77,13 +125,36 @@
     for (const el of document.querySelectorAll("time")) { el.textContent = when(el.dateTime); el.title = el.dateTime; }
     for (const el of document.querySelectorAll(".langs button")) el.setAttribute("aria-pressed", String(el.dataset.lang === to));
     written = to;
-    if (at !== null) fill();
+    count();
+    if (at !== null && shownAt === at) fill();
   };
 
   // --- the grid ------------------------------------------------------------------------------------------------
-  const cells = [...document.querySelectorAll(".c")];
-  const button = new Map(cells.map((el) => [Number(el.dataset.open), el]));
-  let here = cells[0];
+  const seats = [], places = new Map(), tables = [];
+  for (const grid of document.querySelectorAll(".grid")) {
+    const scenario = grid.closest(".scenario").dataset.id;
+    const columns = [...grid.tHead.rows[1].cells].slice(1).map((th) => ({ th, id: th.dataset.id, product: th.dataset.p, cells: [], hidden: false }));
+    const lines = [...grid.tBodies[0].rows].map((tr) => {
+      const line = { tr, build: tr.dataset.b, cells: [] };
+      let td = tr.firstElementChild;
+      for (const column of columns) {
+        td = td.nextElementSibling;
+        column.cells.push(td);
+        const el = td.firstElementChild;
+        if (!el.dataset.open) { line.cells.push(null); continue; }
+        el.tabIndex = -1;
+        const id = el.dataset.id ?? `${tr.dataset.id}/${column.id}/${scenario}`;
+        const place = { el, td, line, column, id, on: true, i: Number(el.dataset.open), words: null };
+        line.cells.push(place);
+        seats.push(place);
+        places.set(place.i, place);
+      }
+      return line;
+    });
+    tables.push({ grid, columns, lines, wide: grid.classList.contains("wide"), part: grid.closest(".scenario"), heads: [...grid.tHead.rows[0].cells].slice(1) });
+  }
+  const placeOf = (el) => places.get(Number(el.dataset.open));
+  let here = seats[0]?.el;
   const rove = (el, focus) => {
     if (here) here.tabIndex = -1;
     here = el;
@@ -91,25 +162,23 @@
     if (focus) { el.focus(); el.scrollIntoView({ block: "nearest", inline: "nearest" }); }
   };
   if (here) here.tabIndex = 0;
-  const line = (row) => [...row.cells].map((td) => td.querySelector(".c"));
-  const tableRows = () => [...document.querySelectorAll(".grid tbody tr")].filter((tr) => !tr.hidden && tr.querySelector(".c"));
-  const beside = (el, key) => {
-    const row = el.closest("tr"), mine = line(row), place = mine.indexOf(el);
-    if (key === "Home") return mine.find(Boolean);
-    if (key === "End") return mine.findLast(Boolean);
-    if (key === "ArrowRight") return mine.slice(place + 1).find(Boolean);
-    if (key === "ArrowLeft") return mine.slice(0, place).findLast(Boolean);
-    const all = tableRows(), next = all[all.indexOf(row) + (key === "ArrowDown" ? 1 : -1)];
+  const beside = (el, key, far) => {
+    const place = placeOf(el), fit = (each) => each?.on, mine = place.line.cells, x = mine.indexOf(place);
+    if (key === "Home") return far ? seats.find(fit) : mine.find(fit);
+    if (key === "End") return far ? seats.findLast(fit) : mine.findLast(fit);
+    if (key === "ArrowRight") return mine.slice(x + 1).find(fit);
+    if (key === "ArrowLeft") return mine.slice(0, x).findLast(fit);
+    const lines = tables.flatMap((each) => each.lines).filter((each) => each.cells.some(fit));
+    const next = lines[lines.indexOf(place.line) + (key === "ArrowDown" ? 1 : -1)];
     if (!next) return undefined;
-    const other = line(next);
-    return other[place] ?? other.slice(0, place).findLast(Boolean) ?? other.find(Boolean);
+    return fit(next.cells[x]) ? next.cells[x] : next.cells.slice(0, x).findLast(fit) ?? next.cells.find(fit);
   };
   document.addEventListener("keydown", (event) => {
     const el = event.target.closest?.(".c");
     if (!el || !["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key)) return;
     event.preventDefault();
-    const to = beside(el, event.key);
-    if (to) rove(to, true);
+    const to = beside(el, event.key, event.ctrlKey);
+    if (to) rove(to.el, true);
   });
   document.addEventListener("focusin", (event) => { if (event.target.classList?.contains("c")) rove(event.target, false); });
   document.addEventListener("click", (event) => {
@@ -119,75 +188,119 @@
 
   // --- the filter ----------------------------------------------------------------------------------------------
   const only = new Set();
-  const names = cellRows.length < 2000 ? null : new Map();
-  const nameOf = (i) => {
-    if (!names) return cellAt(i).id.toLowerCase();
-    if (!names.has(i)) names.set(i, JSON.parse(/"id":("(?:[^"\\]|\\.)*")/.exec(cellRows[i])[1]).toLowerCase());
-    return names.get(i);
-  };
+  let fits = seats.length;
+  const sifted = () => only.size > 0 || $("product").value !== "" || $("build").value !== "" || $("filter").value.trim() !== "";
+  const count = () => { $("fits").textContent = !sifted() ? "" : fits ? w("filter.shown", { n: fits, all: seats.length }) : w("filter.none"); };
+  const wordsOf = (place) => (place.words ??= [place.id, place.line.tr.cells[0].textContent, place.column.th.title].join(" ").toLowerCase());
   const sift = () => {
     const asked = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-    let fits = 0;
-    for (const el of cells) {
-      const on = (!only.size || only.has(el.dataset.o)) && (!asked.length || asked.every((word) => nameOf(Number(el.dataset.open)).includes(word)));
-      el.parentElement.classList.toggle("off", !on);
-      fits += on;
+    const product = $("product").selectedIndex - 1, build = $("build").selectedIndex - 1, some = sifted();
+    fits = 0;
+    for (const table of tables) {
+      const used = new Set();
+      for (const line of table.lines) {
+        let any = false;
+        for (const place of line.cells) {
+          if (!place) continue;
+          const on = (product < 0 || Number(place.column.product) === product) && (build < 0 || Number(line.build) === build)
+            && (!only.size || only.has(place.el.dataset.o)) && asked.every((word) => wordsOf(place).includes(word));
+          if (on !== place.on) place.td.classList.toggle("off", !on);
+          place.on = on;
+          if (!on) continue;
+          fits += 1;
+          any = true;
+          used.add(place.column);
+        }
+        line.tr.hidden = some && !any;
+      }
+      for (const column of table.columns) {
+        const hidden = some && !used.has(column);
+        if (hidden === column.hidden) continue;
+        column.hidden = hidden;
+        for (const el of [column.th, ...column.cells]) el.hidden = hidden;
+      }
+      const seen = table.columns.filter((column) => !column.hidden);
+      let place = 0;
+      for (const head of table.heads) {
+        const span = Number(head.dataset.span ??= head.colSpan);
+        const left = table.columns.slice(place, place + span).filter((column) => !column.hidden).length;
+        place += span;
+        head.hidden = left === 0;
+        if (left) { head.colSpan = left; head.style.gridColumn = "span " + left; }
+      }
+      table.grid.style.setProperty("--n", String(seen.length));
+      table.grid.classList.toggle("wide", table.wide && seen.length > WIDE);
+      table.part.hidden = some && !seen.length;
     }
-    const sifted = only.size > 0 || asked.length > 0;
-    for (const tr of document.querySelectorAll(".grid tbody tr")) tr.hidden = sifted && !tr.querySelector("td:not(.off) > .c");
-    for (const part of document.querySelectorAll(".scenario")) part.hidden = sifted && !part.querySelector("td:not(.off) > .c");
-    $("nothing").hidden = fits > 0 || !cells.length;
-    $("clear").hidden = !sifted;
-    const first = cells.find((el) => !el.parentElement.classList.contains("off"));
-    if (first && here?.parentElement.classList.contains("off")) rove(first, false);
+    $("clear").hidden = !some;
+    count();
+    const first = seats.find((place) => place.on);
+    if (first && here && !placeOf(here).on) rove(first.el, false);
   };
-  $("filter").addEventListener("input", sift);
+  const WIDE = 12;
+  const changed = () => { sift(); clearTimeout(keeping); keeping = setTimeout(keep, 200); };
+  const press = () => { for (const el of document.querySelectorAll("[data-filter]")) el.setAttribute("aria-pressed", String(only.has(el.dataset.filter))); };
+  for (const id of ["filter", "product", "build"]) $(id).addEventListener("input", changed);
   for (const el of document.querySelectorAll("[data-filter]")) {
     el.addEventListener("click", () => {
-      const on = el.getAttribute("aria-pressed") !== "true";
-      el.setAttribute("aria-pressed", String(on));
-      if (on) only.add(el.dataset.filter); else only.delete(el.dataset.filter);
-      sift();
+      if (!only.delete(el.dataset.filter)) only.add(el.dataset.filter);
+      press();
+      changed();
     });
   }
   $("clear").addEventListener("click", () => {
-    $("filter").value = "";
+    for (const id of ["filter", "product", "build"]) $(id).value = "";
     only.clear();
-    for (const el of document.querySelectorAll("[data-filter]")) el.setAttribute("aria-pressed", "false");
-    sift();
+    press();
+    changed();
     $("filter").focus();
   });
 
   // --- the panel -----------------------------------------------------------------------------------------------
   const panel = $("panel"), zoom = $("zoom");
-  const open = (i) => {
-    if (i < 0 || i >= cellRows.length) return;
-    button.get(at)?.removeAttribute("aria-current");
+  let shownAt = null; // the cell that the panel has been filled with
+  const mark = (i) => {
+    places.get(at)?.el.removeAttribute("aria-current");
     at = i;
+    places.get(at)?.el.setAttribute("aria-current", "true");
+  };
+  const open = async (i) => {
+    if (!places.has(i)) return;
+    mark(i);
     picked = null;
-    const el = button.get(i);
-    if (el) { el.setAttribute("aria-current", "true"); rove(el, false); }
-    fill();
+    let trouble = false;
+    try { await load(i); } catch { trouble = true; }
+    if (at !== i) return; // another cell was asked for meanwhile
+    shownAt = i;
+    rove(places.get(i).el, false);
+    if (trouble) sorry(i); else fill();
     if (!panel.open) { panel.showModal(); document.body.classList.add("open"); }
     panel.scrollTop = 0;
     $("panel-title").focus({ preventScroll: true });
     keep();
   };
+  const sorry = (i) => panel.replaceChildren(
+    h("div", { class: "p-head unknown" }, h("h2", { id: "panel-title", tabindex: "-1" }, places.get(i).id), h("div", { class: "p-nav" }, h("button", { type: "button", "aria-label": w("close"), onclick: () => panel.close() }, glyph("CROSS")))),
+    h("div", { class: "p-body" }, h("p", null, w("evidence.unreadable")), mono("hts-compat explain " + places.get(i).id)));
   panel.addEventListener("close", () => {
     if (panel.open) return; // opened again before the event came
-    button.get(at)?.removeAttribute("aria-current");
-    at = null;
+    mark(null);
+    shownAt = null;
     document.body.classList.remove("open");
     if (here) here.focus();
     keep();
   });
+  const next = (by) => {
+    const fit = seats.filter((place) => place.on || place.i === at);
+    return fit[fit.findIndex((place) => place.i === at) + by]?.i;
+  };
   panel.addEventListener("click", (event) => { if (event.target === panel) panel.close(); });
   panel.addEventListener("keydown", (event) => {
     if (event.target.closest("pre, summary, .overflow") || event.altKey || event.ctrlKey || event.metaKey) return;
-    if (event.key === "ArrowLeft") open(at - 1);
-    if (event.key === "ArrowRight") open(at + 1);
+    if (event.key === "ArrowLeft") open(next(-1));
+    if (event.key === "ArrowRight") open(next(1));
   });
-  zoom.addEventListener("click", () => zoom.close());
+  zoom.addEventListener("click", (event) => { if (event.target === zoom || event.target.tagName === "IMG") zoom.close(); });
 
   const signatures = (c) => (c.signature_from ? c.signature_from + " → " + c.signature : c.signature);
   const isControl = (c) => c.product === c.signature;
@@ -210,22 +323,22 @@
         h("div", null,
           pill(c.outcome, w("o." + c.outcome) + where),
           h("h2", { id: "panel-title", tabindex: "-1" }, title(c)),
-          h("p", { class: "quiet" }, [c.build.name, c.build.version].join(" ") + " · " + c.scenario + " · " + w("lab." + lab) + " · " + c.image)),
+          h("p", { class: "quiet" }, [c.build.name, c.build.version].join(" ") + " · " + c.scenario + " · " + w("lab." + metaShelf.at(0).lab) + " · " + c.image)),
         h("div", { class: "p-nav" },
-          nav("BACK", "previous", () => open(at - 1), at === 0),
-          nav("FORTH", "next", () => open(at + 1), at === cellRows.length - 1),
+          nav("BACK", "previous", () => open(next(-1)), next(-1) === undefined),
+          nav("FORTH", "next", () => open(next(1)), next(1) === undefined),
           nav("CROSS", "close", () => panel.close()))),
       h("div", { class: "p-body" }, parts(c)));
     if (place) [...panel.querySelectorAll("button")].find((el) => el.getAttribute("aria-label") === place)?.focus();
   };
 
   const parts = (c) => {
-    featured = null;
     const shown = c.shown, list = [verdict(c)];
     const good = c.outcome === "COMPATIBLE" || c.outcome === "DETECTED";
     const happened = whatHappened(c);
     if (good) list.push(proof(c), happened); else list.push(happened, proof(c));
-    if (!shown) list.push(h("p", { class: "plain" }, w((c.attempts ?? []).length ? "evidence.none" : "evidence.nothing")));
+    if (c.left_out) list.push(h("p", { class: "plain" }, w("evidence.left"), " ", mono(`hts-compat explain ${c.id} ${metaShelf.at(0).run}`)));
+    else if (!shown) list.push(h("p", { class: "plain" }, w((c.attempts ?? []).length ? "evidence.none" : "evidence.nothing")));
     else list.push(bundle(c, shown));
     list.push(attemptsOf(c), identity(c));
     return list;
@@ -278,20 +391,46 @@
         fact(w("code"), codeOf(step.code, step.code_text)),
         fact(w("detail"), step.detail),
       ]);
-    const pictures = c.shown && c.shown.decider !== undefined ? attemptAt(c.shown.decider).pictures ?? [] : [];
-    const picture = pictures.find((p) => step && p.step === step.index) ?? pictures.at(-1);
-    featured = picture?.sha256 ?? null;
-    const side = [step?.dialog && dialogBox(step.dialog), picture && pictureBox(picture)].filter(Boolean);
-    return section(w("what"), side.length ? h("div", { class: "two" }, facts, h("div", null, side)) : facts);
+    const side = step?.dialog && dialogBox(step.dialog);
+    const own = c.shown?.decider !== undefined ? attemptAt(c.shown.decider) : null;
+    const pair = own && pairsOf(own, controlOf(c, own)).filter(({ own: p }) => p).reduce((best, each) => (best && step && best.step === step.index ? best : each), null);
+    return section(w("what"), side ? h("div", { class: "two" }, facts, side) : facts, pair && h("div", { class: "pairs" }, pairBox(pair)));
   };
   const dialogBox = (text) => h("figure", { class: "box" }, h("figcaption", null, w("dialog")), h("p", null, text));
-  const pictureBox = (p) => {
-    const caption = h("figcaption", null, w("screen") + ": " + w("screen.at", { stage: stage(p.stage), s: num(p.at_s) }));
-    if (p.data === undefined || p.data === null) return h("figure", { class: "box" }, caption, h("p", null, p.why_not ?? w("unknown")));
-    const src = "data:image/png;base64," + imageRows[p.data];
-    const show = () => { zoom.replaceChildren(h("button", { type: "button", "aria-label": w("close") }, h("img", { src, alt: w("screen") }))); zoom.showModal(); };
-    return h("figure", { class: "box" }, caption, h("button", { type: "button", class: "shot", "aria-label": w("screen.open"), onclick: show }, h("img", { src, alt: w("screen") })));
+  // Pictures of one step: the k-th of the attempt beside the k-th of the control.
+  const controlOf = (c, a) => (!isControl(c) && c.shown.control !== undefined && c.shown.attempts?.some((i) => attemptAt(i) === a) ? attemptAt(c.shown.control) : null);
+  const pairsOf = (a, control) => {
+    const mine = a.pictures ?? [], theirs = control?.pictures ?? [], pairs = [];
+    for (const step of [...new Set([...mine, ...theirs].map((p) => p.step ?? -1))].sort((x, y) => x - y)) {
+      const left = mine.filter((p) => (p.step ?? -1) === step), right = theirs.filter((p) => (p.step ?? -1) === step);
+      for (let k = 0; k < Math.max(left.length, right.length); k += 1) pairs.push({ step, own: left[k], control: right[k], paired: Boolean(control) });
+    }
+    return pairs;
   };
+  const pairBox = (pair) => h("div", { class: pair.paired ? "pair" : "pair alone" }, pictureBox(pair, "own"), pair.paired && pictureBox(pair, "control"));
+  const pictureBox = (pair, side) => {
+    const p = pair[side], name = pair.paired ? w(side === "own" ? "with.product" : "without.product") : w("screen");
+    const caption = h("figcaption", null, h("b", null, name), p ? " " + w("screen.at", { stage: stage(p.stage), s: num(p.at_s) }) : "");
+    if (!p || p.data === undefined || p.data === null) return h("figure", { class: "box" }, caption, h("p", { class: "quiet" }, p ? p.why_not ?? w("unknown") : w("screen.none")));
+    return h("figure", { class: "box" }, caption, h("button", { type: "button", class: "shot", "aria-label": w("screen.open") + ": " + name, onclick: () => enlarge(pair, side) }, h("img", { src: imageAt(p.data), alt: name + ", " + stage(p.stage) })));
+  };
+  const enlarge = (pair, side) => {
+    const p = pair[side], other = side === "own" ? "control" : "own", there = pair[other]?.data ?? null;
+    const name = w(side === "own" ? "with.product" : "without.product");
+    zoom.replaceChildren(h("figure", null,
+      h("figcaption", null, h("span", null, (pair.paired ? name + ": " : "") + w("screen.at", { stage: stage(p.stage), s: num(p.at_s) })),
+        pair.paired && there !== null && h("button", { type: "button", "data-flip": "", onclick: () => enlarge(pair, other) }, glyph("FORTH"), w(other === "own" ? "with.product" : "without.product")),
+        h("button", { type: "button", "aria-label": w("close"), onclick: () => zoom.close() }, glyph("CROSS"))),
+      h("img", { src: imageAt(p.data), alt: name + ", " + stage(p.stage) })));
+    zoom.setAttribute("aria-label", w("screen"));
+    if (!zoom.open) zoom.showModal();
+    (zoom.querySelector("[data-flip]") ?? zoom.querySelector("button")).focus();
+  };
+  zoom.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+    event.stopPropagation();
+    zoom.querySelector("[data-flip]")?.click();
+  });
 
   const proof = (c) => {
     const p = c.protection ?? {}, items = [];
@@ -328,7 +467,7 @@
         onclick: () => { picked = i; const y = panel.scrollTop; fill(); panel.scrollTop = y; } }, glyph(each.outcome), roleOf(each));
     }));
     return h("section", null, h("h3", null, w("timeline")), tabs, h("div", { class: "sub" },
-      timeline(a, compare), troubles(a), protection(a), detections(a), own.includes(now) && now === shown.decider && !isControl(c) && changes(shown), pictures(a, now === shown.decider), logs(a)));
+      timeline(a, compare), troubles(a), protection(a), detections(a), own.includes(now) && now === shown.decider && !isControl(c) && changes(shown), pictures(a, controlOf(c, a)), logs(a)));
   };
   const sub = (name, ...body) => h("div", null, h("h4", null, name), body);
   const status = (step) => {
@@ -400,15 +539,15 @@
     if (!files.length) return sub(w("files"), h("p", { class: "quiet" }, w("files.same")));
     return sub(w("files"), h("ul", { class: "files" }, files.map((f) => h("li", null, h("b", null, either("d.", f.change)), mono(f.path)))));
   };
-  const pictures = (a, first) => {
-    const rest = (a.pictures ?? []).filter((p) => !first || p.sha256 !== featured);
-    return rest.length > 0 && sub(w("screen"), h("div", { class: "two" }, rest.map(pictureBox)));
+  const pictures = (a, control) => {
+    const pairs = pairsOf(a, control);
+    return pairs.length > 0 && sub(w(control ? "screens" : "screen"), h("div", { class: control ? "pairs" : "pairs some" }, pairs.map(pairBox)));
   };
   const logs = (a) => {
     const written = (x) => x.decisive || x.kind === "log" || x.kind === "product";
     const all = a.excerpts ?? [], looks = all.filter((x) => !written(x));
     const excerpt = (x) => {
-      const body = x.data === undefined || x.data === null ? (x.why_not ?? "") : lazily(textRows, "t", x.data);
+      const body = x.data === undefined || x.data === null ? (x.why_not ?? "") : textShelf.at(x.data);
       const notes = [stage(x.stage ?? ""), x.source, "+" + secs(x.at_s), x.size_bytes !== undefined && w("bytes", { n: num(x.size_bytes) }), x.encoding, x.cut && w("cut"), x.truncated && w("truncated")].filter(Boolean).join(" · ");
       return h("details", { class: "log", open: x.decisive }, h("summary", null, mono(x.name ?? ""), " ", x.decisive && h("span", { class: "pill warn" }, w("decisive")), " ", h("span", { class: "quiet" }, notes)), h("pre", { tabindex: "0", dir: "ltr" }, body));
     };
@@ -425,17 +564,31 @@
     return section(w("attempts"), table([w("attempt"), w("outcome"), w("reason")], [...own, ...controls].map(row), true));
   };
   const identity = (c) => section(w("identity"), h("dl", { class: "facts ids" },
-    fact(w("id.cell"), mono(c.id)), fact(w("id.key"), mono(c.key)), fact(w("id.build"), mono(c.build.sha256)), fact(w("id.image"), mono(c.image_content)),
+    fact(w("id.cell"), h("a", { href: address([["lang", lang], ["cell", places.get(at).id]]), title: w("id.link") }, mono(c.id))), fact(w("id.key"), mono(c.key)), fact(w("id.build"), mono(c.build.sha256)), fact(w("id.image"), mono(c.image_content)),
     (c.evidence ?? []).length > 0 && fact(w("id.blobs"), c.evidence.map((e) => h("div", null, h("span", { class: "quiet" }, e.kind + " "), mono(e.sha256))))));
 
   // --- start ---------------------------------------------------------------------------------------------------
   for (const el of document.querySelectorAll("[data-lang]")) el.addEventListener("click", () => { speak(el.dataset.lang); keep(); });
   $("to-causes")?.addEventListener("click", () => $("causes-head").focus());
+  const choose = (id, value) => { const box = $(id); box.value = value ?? ""; if (box.selectedIndex < 0) box.value = ""; };
+  const findCell = (asked) => {
+    const loose = (text) => text.replaceAll(" ", "+"); // what some programs make of a '+' in a link
+    return (seats.find((place) => place.id === asked) ?? seats.find((place) => loose(place.id) === loose(asked)))?.i;
+  };
   const begin = () => {
-    const asked = fragment(), cell = asked.get("cell");
-    const wanted = asked.get("lang") ?? (navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en");
+    const asked = fragment(), first = (name) => asked.get(name)?.[0];
+    const wanted = first("lang") ?? (navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en");
+    only.clear();
+    for (const o of asked.get("outcome") ?? []) if (Object.hasOwn(GROUPS, o)) only.add(o);
+    press();
+    choose("product", first("product"));
+    choose("build", first("build"));
+    $("filter").value = first("text") ?? "";
+    if (sifted() || $("clear").hidden === false) sift();
     speak(wanted === "ko" ? "ko" : "en");
-    if (cell) open([...cellRows.keys()].find((i) => cellAt(i).id === cell) ?? -1);
+    const cell = first("cell"), i = cell === undefined ? undefined : findCell(cell);
+    if (i !== undefined) open(i);
+    else if (panel.open) panel.close();
   };
   addEventListener("hashchange", begin);
   begin();

@@ -2,12 +2,17 @@
 
 1. One file, nothing fetched: the content security policy allows our own script and style by their digests, pictures as
    ``data:`` and nothing else.
-2. What guests wrote is never markup and never script. The grid is escaped by Jinja; the evidence lies in data blocks
-   (JSON with every ``<`` escaped) that the script shows as text; control characters are made visible on the way.
-3. Each attempt, text and picture is in the file once, however many cells share it, and is read when it is opened.
-4. The same report gives the same bytes.
+2. What guests wrote is never markup and never in a script element. The grid is escaped by Jinja; the rest lies in
+   ``template`` elements as base64, which has no ``<`` and no ``&``, and the script shows it as text. Control characters
+   are made visible on the way.
+3. Each attempt, text and picture is in the file once, however many cells share it. Cells, attempts and texts are packed
+   in groups (deflate); opening a cell unpacks the groups that it needs.
+4. A page stays openable: evidence has a budget (``EVIDENCE_BYTES``) that is spent on what went wrong first, one cell
+   of each cause before the next of any. Cells without evidence keep their verdict and say where the rest is.
+5. The same report gives the same bytes.
 
-Source: W3C CSP Level 3 (hash sources); HTML Standard, "Restrictions for contents of script elements".
+Source: W3C CSP Level 3 (hash sources); HTML Standard, "The template element"; Compression Streams (WHATWG), which
+browsers have had since 2023.
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +45,19 @@ _LINES = frozenset({"dialog", "text", "detail"})
 #: Buttons that one cause shows; the rest is a number, and the grid has them all.
 MAX_CHIPS = 10
 
+#: Bytes of the file that evidence may take: some 300 cells of a real guest, each with its attempts and pictures.
+EVIDENCE_BYTES = 24 * 2**20
+
+#: Characters of JSON in one group. Larger ones pack little better and take longer to open.
+GROUP_CHARS = 256 * 1024
+
+#: What is left of a text in the file, packed and in base64 (measured: 0.13 for logs, 0.27 for timelines).
+_PACKED_SHARE = 0.2
+
+#: What ``visible`` changes, as it stands in JSON: escapes other than those of a quote and a backslash, and anything
+#: that is not plain.
+_NOT_PLAIN = re.compile(r"[^\x20-\x7e\uac00-\ud7a3]")
+
 _HERE = files("harness.renderers")
 
 
@@ -49,9 +69,10 @@ class PageRenderer:
     def render(self, report: Report) -> bytes:
         """Give the file's bytes."""
         matrix = report.matrix
-        css, js = _asset("page.css"), _asset("page.js")
+        laid, found = sections(matrix), causes(matrix)
+        css, js = _asset("page.css") + _widths(laid), _asset("page.js")
         index = {cell.id: i for i, cell in enumerate(matrix.cells)}
-        found = causes(matrix)
+        names = _Names.of(laid)
         html = _template().render(
             t=_english,
             csp=_policy(css=css, js=js),
@@ -64,9 +85,11 @@ class PageRenderer:
             counts=_counts(matrix),
             cell_count=len(matrix.cells),
             causes=[_cause(cause, index) for cause in found],
-            sections=[_section(section, index) for section in sections(matrix)],
+            products=list(names.products),
+            builds=list(names.builds.values()),
+            sections=[_section(section, index, names) for section in laid],
             legend=[(outcome.value, group.value) for outcome, group in GROUPS.items()],
-            data=_Data(report).blocks(),
+            data=_Data(report).blocks(_first_to_show(found, matrix.cells)),
         )
         return html.encode("utf-8", "replace")
 
@@ -199,23 +222,84 @@ def _cause(cause: Cause, index: Mapping[str, int]) -> dict[str, object]:
 # --- the grid ---------------------------------------------------------------------------------------------------------
 
 
+#: A table with more columns than this prints symbols instead of words.
+WIDE = 12
+
+
+def _widths(laid: Sequence[Section]) -> str:
+    """Give the rules for the numbers of columns of this run: the policy forbids style attributes."""
+    spans = {span for section in laid for _, _, span in section.products}
+    return "".join(
+        [
+            *(f".n{n} {{ --n: {n}; }}\n" for n in sorted({len(section.columns) for section in laid})),
+            *(f'.grid [colspan="{n}"] {{ grid-column: span {n}; }}\n' for n in sorted(spans) if n > 1),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Names:
+    """The names by which the page filters. They stand in links, so that they are short and speak for themselves.
+
+    Attributes:
+        products: ``product-profile`` -> its place in the list.
+        builds: (name, version, sha256) -> the version, and as much more as tells it from the others.
+    """
+
+    products: Mapping[str, int]
+    builds: Mapping[tuple[str, str, str], str]
+
+    @classmethod
+    def of(cls, laid: Sequence[Section]) -> _Names:
+        keys = dict.fromkeys((row.build, row.version, row.sha256) for section in laid for row in section.rows)
+        versions = Counter(version for _, version, _ in keys)
+        named = Counter((name, version) for name, version, _ in keys)
+        products = dict.fromkeys(_product_name(column) for section in laid for column in section.columns)
+        return cls(
+            products={name: place for place, name in enumerate(products)},
+            builds={
+                (name, version, sha256): visible(
+                    version
+                    if versions[version] == 1
+                    else " ".join([name, version, *([sha256[:10]] if named[name, version] > 1 else [])])
+                )
+                for name, version, sha256 in keys
+            },
+        )
+
+
+def _product_name(column: Column) -> str:
+    return visible(f"{column.product}-{column.profile}")
+
+
 def _is_control(column: Column) -> bool:
     return column.product == column.signature
 
 
-def _section(section: Section, index: Mapping[str, int]) -> dict[str, object]:
+def _column_id(column: Column) -> str:
+    labels = [column.signature] if column.signature_from is None else [column.signature_from, column.signature]
+    return f"{_product_name(column)}/{visible('+'.join(labels))}"
+
+
+def _section(section: Section, index: Mapping[str, int], names: _Names) -> dict[str, object]:
     first = _firsts(section.columns)
     none = _english("control.column")
     titles = [none if _is_control(column) else visible(column.title) for column in section.columns]
+    ids = [_column_id(column) for column in section.columns]
+    builds = {key: place for place, key in enumerate(names.builds)}
     return {
         "scenario": visible(section.scenario),
         "several_images": len(section.images) > 1,
+        "width": len(section.columns),
+        "wide": len(section.columns) > WIDE,
         "products": [
             {"name": visible(p), "profile": visible(profile), "span": span, "control": p == "none"}
             for p, profile, span in section.products
         ],
         "columns": [
             {
+                "id": ids[i],
+                "product": names.products[_product_name(column)],
                 "signature": visible(column.signature),
                 "signature_from": None if column.signature_from is None else visible(column.signature_from),
                 "title": titles[i],
@@ -226,12 +310,14 @@ def _section(section: Section, index: Mapping[str, int]) -> dict[str, object]:
         ],
         "rows": [
             {
+                "id": visible(f"{row.version}/{row.image}"),
+                "place": builds[row.build, row.version, row.sha256],
                 "build": visible(row.build),
                 "version": visible(row.version),
                 "sha256": visible(row.sha256),
                 "image": visible(row.image),
                 "cells": [
-                    None if cell is None else _place(cell, index[cell.id], titles[i], is_first=first[i])
+                    None if cell is None else _place(cell, index[cell.id], titles[i], ids[i], is_first=first[i])
                     for i, cell in enumerate(row.cells)
                 ],
             }
@@ -247,16 +333,24 @@ def _firsts(columns: Sequence[Column]) -> list[bool]:
     ]
 
 
-def _place(cell: MatrixCell, index: int, label: str, *, is_first: bool) -> dict[str, object]:
+@cache
+def _outcome_word(outcome: Outcome) -> str:
+    return _english(f"o.{outcome.value}")
+
+
+def _place(cell: MatrixCell, index: int, label: str, column: str, *, is_first: bool) -> dict[str, object]:
     stage = None if cell.stage is None else visible(cell.stage)
+    named = f"{visible(f'{cell.build.version}/{cell.image}')}/{column}/{visible(cell.scenario)}"
+    shown = visible(cell.id)
     return {
         "index": index,
+        "id": None if shown == named else shown,  # the page makes it up from its place, which is almost always right
         "label": label,
         "first": is_first,
-        "control": _is_control(column_of(cell)),
+        "control": cell.product == cell.signature,
         "outcome": cell.outcome.value,
         "group": GROUPS[cell.outcome].value,
-        "word": _english(f"o.{cell.outcome.value}"),
+        "word": _outcome_word(cell.outcome),
         "stage": stage,
         "at": None if stage is None else _english("at", stage=stage_word(stage)),
         "flaky": cell.flaky,
@@ -272,34 +366,50 @@ def stage_word(stage: str) -> str:
 # --- the evidence -----------------------------------------------------------------------------------------------------
 
 
+def _first_to_show(found: Sequence[Cause], cells: Sequence[MatrixCell]) -> list[str]:
+    """Give all cells' ids: the first of each cause, the second of each, ..., then those that are good."""
+    by_turn = [(turn, cell.id) for cause in found for turn, cell in enumerate(cause.cells)]
+    return list(dict.fromkeys([*(name for _, name in sorted(by_turn, key=lambda x: x[0])), *(c.id for c in cells)]))
+
+
 @dataclass(slots=True)
 class _Data:
     """Collects what the script shows, each thing once."""
 
     report: Report
+    spent: float = 0.0
     attempts: dict[str, int] = field(default_factory=dict)
-    attempt_lines: list[JsonValue] = field(default_factory=list)
+    attempt_lines: list[str] = field(default_factory=list)
     texts: dict[str, int] = field(default_factory=dict)
     images: dict[str, int] = field(default_factory=dict)
     image_lines: list[str] = field(default_factory=list)
 
-    def blocks(self) -> dict[str, Markup]:
-        cells = [self._cell(cell) for cell in self.report.matrix.cells]
-        meta: JsonValue = {"lab": self.report.matrix.run.lab.value}
+    def blocks(self, order: Sequence[str]) -> dict[str, Markup]:
+        """Give the data blocks. ``order`` says whose evidence comes first while the budget lasts."""
+        shown = {name: self._shown(self.report.evidence[name]) for name in order if self._may_show(name)}
+        cells = [self._cell(cell, shown.get(cell.id)) for cell in self.report.matrix.cells]
+        run = self.report.matrix.run
+        meta: JsonValue = {"lab": run.lab.value, "run": visible(run.id)}
         return {
-            "words": _block(json.dumps(words(), ensure_ascii=False, separators=(",", ":"))),
-            "meta": _block(json.dumps(meta, ensure_ascii=False, separators=(",", ":"))),
-            "cells": _lines(cells),
-            "attempts": _lines(self.attempt_lines),
-            "texts": _lines(list(self.texts)),
-            "images": _block("\n".join(self.image_lines)),
+            # Our own words are the one thing that lies in a script element.
+            "words": Markup(_json(words()).replace("<", "\\u003c")),  # noqa: S704  # the page's own, and no '<' in it
+            "meta": _packed([_json(meta)]),
+            "cells": _packed(cells),
+            "attempts": _packed(self.attempt_lines),
+            "texts": _packed([_json(text) for text in self.texts]),
+            "images": Markup("\n".join(self.image_lines)),  # noqa: S704  # base64
         }
 
-    def _cell(self, cell: MatrixCell) -> JsonValue:
-        value = _compact(cell.to_value())
-        assert isinstance(value, dict)  # noqa: S101  # a cell is an object
-        evidence = self.report.evidence.get(cell.id)
-        return value if evidence is None else value | {"shown": self._shown(evidence)}
+    def _may_show(self, name: str) -> bool:
+        return name in self.report.evidence and self.spent < EVIDENCE_BYTES
+
+    def _cell(self, cell: MatrixCell, shown: JsonValue) -> str:
+        left_out = shown is None and cell.id in self.report.evidence
+        value = cell.model_dump_json(exclude_none=True, exclude={"evidence"} if left_out else None)
+        text = value if _is_plain(value) else _json(_compact(json.loads(value)))
+        if shown is None:
+            return f'{text[:-1]},"left_out":true}}' if left_out else text
+        return f'{text[:-1]},"shown":{_json(shown)}}}'
 
     def _shown(self, evidence: CellEvidence) -> JsonValue:
         changes = evidence.file_changes
@@ -317,7 +427,7 @@ class _Data:
         if attempt.id in self.attempts:
             return self.attempts[attempt.id]
         place = self.attempts[attempt.id] = len(self.attempt_lines)
-        value = attempt.model_dump(mode="json", exclude={"excerpts": {"__all__": {"text"}}})
+        value = attempt.model_dump(mode="json", exclude={"excerpts": {"__all__": {"text", "sha256"}}})
         shown = _compact(value)
         assert isinstance(shown, dict)  # noqa: S101  # an attempt is an object
         for key, places in (
@@ -328,19 +438,37 @@ class _Data:
             for row, at in zip(rows if isinstance(rows, list) else [], places, strict=True):
                 assert isinstance(row, dict)  # noqa: S101
                 row["data"] = at
-        self.attempt_lines.append(shown)
+        line = _json(shown)
+        self.spent += _PACKED_SHARE * len(line)
+        self.attempt_lines.append(line)
         return place
 
     def _text(self, text: str) -> int | None:
-        return self.texts.setdefault(visible(text, lines=True), len(self.texts)) if text else None
+        if not text:
+            return None
+        shown = visible(text, lines=True)
+        if shown not in self.texts:
+            self.texts[shown] = len(self.texts)
+            self.spent += _PACKED_SHARE * len(shown)
+        return self.texts[shown]
 
     def _image(self, sha256: str, png: bytes | None) -> int | None:
         if png is None:
             return None
         if sha256 not in self.images:
+            line = base64.b64encode(png).decode()
             self.images[sha256] = len(self.image_lines)
-            self.image_lines.append(base64.b64encode(png).decode())
+            self.image_lines.append(line)
+            self.spent += len(line)
         return self.images[sha256]
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether ``visible`` would change nothing in this JSON, as in most cells; it is slow."""
+    bare = text.replace("\\\\", "").replace('\\"', "")
+    if "\\" in bare:
+        return False
+    return (bare.isascii() and "\x7f" not in bare) or _NOT_PLAIN.search(bare) is None
 
 
 def _compact(value: JsonValue, *, lines: bool = False) -> JsonValue:
@@ -359,13 +487,22 @@ def _compact(value: JsonValue, *, lines: bool = False) -> JsonValue:
 _NOTHING: tuple[JsonValue, ...] = (None, [], {})
 
 
-def _lines(values: Sequence[JsonValue]) -> Markup:
-    return _block("\n".join(json.dumps(v, ensure_ascii=False, separators=(",", ":")) for v in values))
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _block(text: str) -> Markup:
-    r"""Give text for a data block: with no ``<`` in it nothing can end the element or begin a comment.
+def _packed(lines: Sequence[str]) -> Markup:
+    """Give lines of JSON as groups: each a line with the number of lines in it and their packed bytes in base64."""
+    groups: list[list[str]] = []
+    size = GROUP_CHARS
+    for line in lines:
+        if size >= GROUP_CHARS:
+            groups.append([])
+            size = 0
+        groups[-1].append(line)
+        size += len(line)
+    return Markup("\n".join(f"{len(group)} {_deflated(group)}" for group in groups))  # noqa: S704  # digits and base64
 
-    JSON has ``<`` in its strings alone, where ``\u003c`` is the same; base64 has none.
-    """
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  # that is what the replacement is for
+
+def _deflated(lines: Sequence[str]) -> str:
+    return base64.b64encode(zlib.compress("\n".join(lines).encode("utf-8", "replace"), 6)).decode()

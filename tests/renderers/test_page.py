@@ -1,15 +1,20 @@
+import base64
 import json
 import os
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from harness.image import Lab
+from harness.inert_text import visible
+from harness.matrix import Matrix, MatrixCell
+from harness.renderers import page as page_module
 from harness.renderers.api import Report
 from harness.renderers.grid import GROUPS, causes, sections
 from harness.renderers.page import PageRenderer, words
@@ -31,9 +36,17 @@ def page_of(report: Report) -> str:
 
 
 def block(html: str, name: str) -> str:
-    found = re.search(rf'<script type="[^"]+" id="{name}">(.*?)</script>', html, re.DOTALL)
+    found = re.search(rf'<template id="{name}">(.*?)</template>', html, re.DOTALL)
     assert found is not None
     return found[1]
+
+
+def lines(html: str, name: str) -> list[str]:
+    """Unpack a data block as the page's script does."""
+    groups = [group.split(" ") for group in block(html, name).split("\n")]
+    unpacked = [zlib.decompress(base64.b64decode(packed)).decode().split("\n") for _, packed in groups]
+    assert [len(group) for group in unpacked] == [int(count) for count, _ in groups]
+    return [line for group in unpacked for line in group]
 
 
 # --- without a browser -----------------------------------------------------------------------------------------------
@@ -87,18 +100,68 @@ def test_each_picture_and_each_attempt_is_in_the_file_once() -> None:
     html = page_of(sample_report())
     pictures = block(html, "d-images").split("\n")
     assert len(pictures) == len(set(pictures)) == 2
-    attempts = [json.loads(line)["id"] for line in block(html, "d-attempts").split("\n")]
+    attempts = [json.loads(line)["id"] for line in lines(html, "d-attempts")]
     assert len(attempts) == len(set(attempts))
 
 
 def test_hostile_text_is_never_markup() -> None:
     html = page_of(hostile_report())
     assert "<script>alert" not in html
-    assert html.count("<script") == 7
-    assert html.count("</script>") == 7
+    assert html.count("<script") == html.count("</script>") == 2, "the page's own words and its own script"
     assert not any(c in html for c in "\x1b\x00\u202e")
-    cell = json.loads(block(html, "d-cells"))
+    cell = json.loads(lines(html, "d-cells")[0])
     assert cell["build"]["name"].startswith("<script>alert(1)</script>\\x1b[31mred")
+
+
+def test_data_has_no_character_that_markup_is_made_of() -> None:
+    html = page_of(hostile_report())
+    for name in ("d-meta", "d-cells", "d-attempts", "d-texts", "d-images"):
+        assert re.fullmatch(r"[A-Za-z0-9+/= \n]*", block(html, name)), name
+
+
+def test_no_text_of_a_guest_is_in_a_script_element() -> None:
+    html = page_of(hostile_report())
+    scripts = re.findall(r"<script.*?</script>", html, re.DOTALL)
+    assert scripts == re.findall(r"<script.*?</script>", page_of(sample_report()), re.DOTALL)
+
+
+@pytest.mark.parametrize("text", ["\x1b[31m", "a\nb", "\x7f", "\u202e", "\x85", "tab\there", "\u200b가"])
+def test_text_that_is_not_plain_is_made_visible_in_a_cell(text: str) -> None:
+    cell = sample_report().matrix.cells[0].model_copy(update={"reason": f'C:\\new "{text}"'})
+    shown = json.loads(lines(page_of(Report(matrix=matrix_of_cells(cell))), "d-cells")[0])["reason"]
+    assert shown == visible(f'C:\\new "{text}"')
+    assert shown != cell.reason
+
+
+def test_cells_are_packed_in_groups_and_come_out_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "GROUP_CHARS", 20_000)
+    html = page_of(sample_report())
+    assert block(html, "d-cells").count("\n") > 3
+    assert [json.loads(line)["id"] for line in lines(html, "d-cells")] == [c.id for c in sample_report().matrix.cells]
+
+
+def test_evidence_has_a_budget_that_is_spent_on_one_cell_of_each_cause_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "EVIDENCE_BYTES", 30_000)
+    report = sample_report()
+    cells = [json.loads(line) for line in lines(page_of(report), "d-cells")]
+    shown = {cell["id"] for cell in cells if "shown" in cell}
+    firsts = [cause.cells[0].id for cause in causes(report.matrix) if cause.cells[0].id in report.evidence]
+    assert shown
+    assert shown < set(report.evidence)
+    assert set(firsts) <= shown
+    assert {cell["id"] for cell in cells if cell.get("left_out")} == set(report.evidence) - shown
+    assert all(cell["outcome"] for cell in cells), "every verdict stays"
+
+
+def test_the_name_that_the_page_makes_up_from_a_cells_place_is_its_id() -> None:
+    assert 'data-id="1.0.0/reference"' in page_of(sample_report())
+    assert not re.search(r"<button[^>]* data-id", page_of(sample_report()))
+    odd = sample_report().matrix.cells[0].model_copy(update={"id": "a/name of <old>"})
+    assert 'data-id="a/name of &lt;old&gt;"' in page_of(Report(matrix=matrix_of_cells(odd)))
+
+
+def matrix_of_cells(*cells: MatrixCell) -> Matrix:
+    return sample_report().matrix.model_copy(update={"cells": cells})
 
 
 def test_every_string_has_both_languages_and_the_same_values() -> None:
@@ -212,6 +275,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return written
 
 
+def shown_in(page: Page, text: str = "") -> str:
+    """Give the panel's text once it shows some text."""
+    expect(page.locator("#panel")).to_be_visible()
+    expect(page.locator("#panel")).to_contain_text(text)
+    return page.locator("#panel").inner_text()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1440, 390])
 def test_a_cell_opens_its_evidence_and_closes_with_escape(browser: Browser, files: dict[str, Path], width: int) -> None:
@@ -219,19 +289,54 @@ def test_a_cell_opens_its_evidence_and_closes_with_escape(browser: Browser, file
     page = visit.page
     assert visit.fits()
     page.locator(".c", has_text="Quarantined").first.click()
-    panel = page.locator("#panel")
-    shown = panel.inner_text()
+    shown = shown_in(page)
     for fact in ("Quarantined at connect", "HtsDemo.FalsePositive.Comm", "hts_comm.dll", "126 ERROR_MOD_NOT_FOUND",
                  "오류 126", "10 of 10 canaries", "gone", "clamd.log", "product.acted"):  # fmt: skip
         assert fact in shown, fact
     assert page.evaluate("document.querySelector('.shot img').naturalWidth") == 640
     assert page.evaluate("document.querySelector('#panel').scrollWidth <= document.querySelector('#panel').clientWidth")
-    panel.locator(".shot").first.click()
+    page.locator("#panel .shot").first.click()
     assert page.locator("#zoom").is_visible()
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
-    assert not panel.is_visible()
+    assert not page.locator("#panel").is_visible()
     assert page.evaluate("document.activeElement.textContent").startswith("Quarantined")
+    visit.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1440, 390])
+def test_screens_stand_beside_the_controls_at_the_same_step(
+    browser: Browser, files: dict[str, Path], width: int
+) -> None:
+    visit = Visit(browser, files["sample"], language="en-US", width=width, fragment=f"#cell={INCIDENT}")
+    page = visit.page
+    shown_in(page, "What happened")
+    own, control = page.locator(".pair").first.locator("figure").all()
+    assert own.locator("figcaption").inner_text().startswith("This attempt connect")
+    assert control.locator("figcaption").inner_text().startswith("Control connect")
+    left, right = own.bounding_box(), control.bounding_box()
+    assert left is not None
+    assert right is not None
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] <= right["x"]
+    pictures = [figure.locator("img").get_attribute("src") for figure in (own, control)]
+    assert pictures[0] != pictures[1], "the dialog is on one of them alone"
+    own.locator("button").click()
+    assert page.locator("#zoom img").get_attribute("src") == pictures[0]
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#zoom img").get_attribute("src") == pictures[1]
+    visit.close()
+
+
+@pytest.mark.browser
+def test_a_step_without_a_picture_of_the_control_says_so(browser: Browser, files: dict[str, Path]) -> None:
+    taken = "1.1.0/reference/clamav-standard/2026-11-06/fresh-install"
+    visit = Visit(browser, files["sample"], language="en-US", width=1440, fragment=f"#cell={taken}")
+    shown_in(visit.page, "What happened")
+    own, control = visit.page.locator(".pair").first.locator("figure").all()
+    assert own.inner_text().startswith("This attempt deliver")
+    assert "No picture was made at this step." in control.inner_text()
     visit.close()
 
 
@@ -248,17 +353,56 @@ def test_the_language_follows_the_browser_and_is_kept_in_the_address(browser: Br
     assert page.locator("html").get_attribute("lang") == "en"
     page.get_by_role("button", name="한국어").click()
     page.locator(".c", has_text="격리됨").first.click()
-    assert "clamav 제품이 접속 단계에서 hts_comm.dll 파일을 격리했습니다." in page.locator("#panel").inner_text()
+    shown_in(page, "clamav 제품이 접속 단계에서 hts_comm.dll 파일을 격리했습니다.")
     visit.close()
 
 
 @pytest.mark.browser
-def test_an_address_opens_its_cell(browser: Browser, files: dict[str, Path]) -> None:
-    visit = Visit(browser, files["sample"], language="en-US", width=1440, fragment=f"#lang=ko&cell={quote(GREEN)}")
-    assert "이 판정을 믿을 수 있는 이유" in visit.page.locator("#panel").inner_text()
-    visit.page.keyboard.press("ArrowRight")
-    assert "cell=" in visit.page.url
-    assert "2026-11-05" in visit.page.locator("#panel-title").inner_text()
+@pytest.mark.parametrize("spelled", [quote, quote_plus, str, lambda cell: cell.replace("+", " ")])
+def test_an_address_opens_its_cell_however_it_is_spelled(
+    browser: Browser, files: dict[str, Path], spelled: Callable[[str], str]
+) -> None:
+    visit = Visit(browser, files["sample"], language="en-US", width=1440, fragment=f"#lang=ko&cell={spelled(INCIDENT)}")
+    shown_in(visit.page, "이 판정을 믿을 수 있는 이유")
+    assert visit.page.locator("#panel-title").inner_text() == "clamav standard @ 2026-11-04 → 2026-11-05"
+    assert visit.page.url.endswith(f"cell={INCIDENT}"), "the address that the page writes can be read"
+    visit.close()
+
+
+@pytest.mark.browser
+def test_an_id_with_every_sign_that_an_address_gives_a_meaning_is_found_again(browser: Browser, tmp_path: Path) -> None:
+    name = "1+0/r@f/p-s/a+b@2 50%25&cell=x#y?z,;/가 나"
+    odd = sample_report().matrix.cells[0].model_copy(update={"id": name})
+    path = tmp_path / "odd.html"
+    path.write_bytes(PageRenderer().render(Report(matrix=matrix_of_cells(*sample_report().matrix.cells[1:], odd))))
+    visit = Visit(browser, path, language="en-US", width=1440)
+    visit.page.locator(f".c[data-id='{name}']").click()
+    shown_in(visit.page, name)
+    link = visit.page.locator("#panel a").get_attribute("href")
+    assert link is not None
+    again = Visit(browser, path, language="en-US", width=1440, fragment=link)
+    shown_in(again.page, name)
+    assert again.page.url.endswith(link)
+    visit.close()
+    again.close()
+
+
+@pytest.mark.browser
+def test_the_next_cell_is_one_that_fits_the_filter(browser: Browser, files: dict[str, Path]) -> None:
+    visit = Visit(browser, files["sample"], language="en-US", width=1440, fragment=f"#cell={GREEN}")
+    page = visit.page
+    shown_in(page, "2026-11-04")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#panel-title")).to_have_text("clamav standard @ 2026-11-05")
+    assert page.url.endswith("clamav-standard/2026-11-05/fresh-install")
+    page.keyboard.press("Escape")
+    page.locator("[data-filter=BLOCKED]").click()
+    page.locator(".c:visible").first.click()
+    shown_in(page, "1.0.0")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".p-head")).to_contain_text("DemoHTS 1.1.0")
+    expect(page.locator("#panel-title")).to_have_text("fapolicyd standard @ strict-1")
+    assert page.get_by_role("button", name="Previous cell").is_enabled()
     visit.close()
 
 
@@ -272,28 +416,104 @@ def test_the_grid_can_be_walked_and_a_cell_opened_without_a_mouse(browser: Brows
     assert page.evaluate("document.activeElement.dataset.o") == "QUARANTINED"
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    assert "DemoHTS 1.1.0" in page.locator("#panel").inner_text()
+    assert "DemoHTS 1.1.0" in shown_in(page)
     page.keyboard.press("Escape")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("End")
     assert page.evaluate("document.activeElement.dataset.o") == "BLOCKED", "the walk goes on into the next table"
+    page.keyboard.press("Control+Home")
+    assert page.evaluate("document.activeElement === document.querySelector('.c')")
     visit.close()
 
 
 @pytest.mark.browser
-def test_the_filter_keeps_what_fits(browser: Browser, files: dict[str, Path]) -> None:
-    visit = Visit(browser, files["sample"], language="en-US", width=1440)
+def test_the_keyboard_reaches_everything_and_skips_what_the_filter_hides(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    visit = Visit(browser, files["sample"], language="en-US", width=1440, fragment="#lang=en&outcome=BLOCKED")
+    page = visit.page
+    stops = []
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    order = ["Skip to the matrix", "English", "한국어", "to-causes", "filter", "product", "build", "clear"]
+    assert [stop for stop in stops if stop in order] == order
+    assert [stop for stop in stops if stop.startswith("Blocked")] == ["Blockedat self-update"], "the grid is one stop"
+    page.locator(".c[tabindex='0']").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.activeElement.closest('tr').dataset.id") == "1.1.0/reference"
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.dataset.o") == "BLOCKED"
+    visit.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_filter_keeps_what_fits(browser: Browser, files: dict[str, Path], width: int) -> None:
+    visit = Visit(browser, files["sample"], language="en-US", width=width)
     page = visit.page
     page.locator("#filter").fill("fapolicyd 1.1.0")
-    assert page.locator("td:not(.off) > .c:visible").count() == 2
+    assert page.locator(".c:visible").count() == 2
+    assert page.locator("#fits").inner_text() == "2 of 33 cells shown"
     page.locator("[data-filter=BLOCKED]").click()
-    assert page.locator("td:not(.off) > .c:visible").count() == 1
+    assert page.locator(".c:visible").count() == 1
     page.locator("#filter").fill("nothing like this")
-    assert page.locator("#nothing").is_visible()
+    assert page.locator("#fits").inner_text() == "No cell fits the filter."
     page.locator("#clear").click()
-    assert page.locator("td:not(.off) > .c").count() == 33
+    assert page.locator(".c:visible").count() == 33
+    page.locator("#product").select_option("clamav-strict")
+    assert page.locator(".c:visible").count() == 3
+    page.locator("#build").select_option("1.1.0")
+    assert page.locator(".c:visible").all_inner_texts() == ["Broken\nat inspect"]
+    assert visit.fits()
     visit.close()
+
+
+@pytest.mark.browser
+def test_columns_without_a_cell_that_fits_are_hidden_and_the_heads_stay_above_theirs(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    visit = Visit(browser, files["sample"], language="en-US", width=1440, fragment="#product=fapolicyd-standard")
+    page = visit.page
+    assert page.locator(".sig:visible").all_inner_texts() == ["baseline", "strict-1"]
+    assert page.locator(".product:visible").all_inner_texts() == ["fapolicyd standard"]
+    for head, cell in (("baseline", 0), ("strict-1", 1)):
+        above = page.locator(".sig:visible", has_text=head).bounding_box()
+        below = page.locator("tbody tr:visible").first.locator("td:visible").nth(cell).bounding_box()
+        assert above is not None
+        assert below is not None
+        assert (above["x"], above["width"]) == (below["x"], below["width"])
+    page.locator("#clear").click()
+    assert page.locator(".product:visible").count() == 6
+    visit.close()
+
+
+@pytest.mark.browser
+def test_an_address_restores_every_filter(browser: Browser, files: dict[str, Path]) -> None:
+    visit = Visit(browser, files["sample"], language="en-US", width=1440)
+    page = visit.page
+    page.locator("[data-filter=QUARANTINED]").click()
+    page.locator("[data-filter=BUILD_FAULT]").click()
+    page.locator("#product").select_option("clamav-standard")
+    page.locator("#build").select_option("1.2.0")
+    page.locator("#filter").fill("fresh 11-0")
+    page.locator("[data-lang=ko]").click()
+    page.wait_for_function("location.hash.includes('text=')")
+    kept = page.locator(".c:visible").all_inner_texts()
+    assert len(kept) == 4
+    link = page.evaluate("location.hash")
+    again = Visit(browser, files["sample"], language="en-US", width=1440, fragment=link)
+    assert again.page.locator(".c:visible").all_inner_texts() == kept
+    assert again.page.locator("[data-filter][aria-pressed=true]").count() == 2
+    assert again.page.locator("#filter").input_value() == "fresh 11-0"
+    assert again.page.locator("html").get_attribute("lang") == "ko"
+    again.page.evaluate("location.hash = '#lang=en&build=1.0.0&product=gone'")
+    expect(again.page.locator("#fits")).to_have_text("11 of 33 cells shown")
+    visit.close()
+    again.close()
 
 
 @pytest.mark.browser
@@ -302,14 +522,45 @@ def test_every_cell_opens_in_both_languages(browser: Browser, files: dict[str, P
     for language in ("en", "ko"):
         visit.page.locator(f"[data-lang={language}]").click()
         texts = visit.page.evaluate(
-            """[...document.querySelectorAll('.c')].map((el) => {
-                 el.click(); const text = document.querySelector('#panel').innerText;
-                 document.querySelector('#panel').close(); return text; })"""
+            """async () => {
+                 const panel = document.querySelector('#panel'), texts = [];
+                 for (const el of document.querySelectorAll('.c')) {
+                   el.click();
+                   while (!panel.open) await new Promise((done) => setTimeout(done, 1));
+                   texts.push(panel.innerText);
+                   panel.close();
+                   await new Promise((done) => panel.addEventListener('close', done, { once: true }));
+                 }
+                 return texts;
+               }"""
         )
         assert len(texts) == 33
         assert not any("undefined" in text or "NaN" in text or "null" in text for text in texts)
         left = {word for text in texts for word in re.findall(r"{\w+}|\b(?:st|o|p|r|s|x)\.\w+", text)}
         assert left == set()
+    visit.close()
+
+
+@pytest.mark.browser
+def test_a_browser_that_cannot_unpack_says_so(browser: Browser, files: dict[str, Path]) -> None:
+    visit = Visit(browser, files["sample"], language="en-US", width=1440)
+    visit.page.evaluate("delete globalThis.DecompressionStream")
+    visit.page.locator(".c").first.click()
+    assert "cannot unpack" in shown_in(visit.page, "hts-compat explain 1.0.0/reference/none-standard")
+    visit.page.keyboard.press("Escape")
+    assert not visit.page.locator("#panel").is_visible()
+    visit.close()
+
+
+@pytest.mark.browser
+def test_a_cell_whose_evidence_was_left_out_says_where_it_is(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "EVIDENCE_BYTES", 0)
+    path = tmp_path / "bare.html"
+    path.write_bytes(PageRenderer().render(sample_report()))
+    visit = Visit(browser, path, language="en-US", width=1440, fragment=f"#cell={INCIDENT}")
+    assert f"hts-compat explain {INCIDENT} 20261124-0600-full" in shown_in(visit.page, "Identity")
     visit.close()
 
 
@@ -320,7 +571,7 @@ def test_hostile_text_shows_as_inert_text(browser: Browser, files: dict[str, Pat
     page = visit.page
     assert visit.fits()
     page.locator(".c").first.click()
-    shown = page.locator("#panel").inner_text()
+    shown = shown_in(page)
     assert "<script>alert(1)</script>\\x1b[31mred\\x1b[0m ⟨U+202E⟩gnp.exe⟨U+202C⟩ \\x00" in shown
     assert HOSTILE not in shown
     assert page.locator("#panel script").count() == 0
@@ -348,6 +599,7 @@ def test_it_prints_the_matrix_or_the_open_cell(browser: Browser, files: dict[str
     assert visit.page.locator(".grid").first.is_visible()
     assert not visit.page.locator("#filter").is_visible()
     visit.page.locator(".c").first.click()
+    shown_in(visit.page)
     assert not visit.page.locator(".grid").first.is_visible()
     assert visit.page.locator("#panel").is_visible()
     visit.close()
