@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 #: Marks that change the order or hide the presence of text (Unicode 15, bidi and zero-width controls).
 _HIDDEN = (0x00AD, 0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
 _VISIBLE = {
@@ -13,9 +15,13 @@ _VISIBLE = {
 }
 _VISIBLE_LINES = {code: shown for code, shown in _VISIBLE.items() if code not in {0x09, 0x0A}}
 
+#: Where a CI server would take a line of a log for a command: ``::name`` at a line's beginning, ``##[name`` anywhere.
+#: Source: actions/runner, ``src/Runner.Common/ActionCommand.cs`` (TryParseV2 trims the line, TryParse searches in it).
+_COMMAND = re.compile(r"^(?P<space>\s*):(?=:[A-Za-z])|#(?=#\[)", re.MULTILINE)
+
 
 def visible(text: str, *, lines: bool = False) -> str:
-    r"""Give text in which every control character can be seen and none acts.
+    r"""Give text in which every control character can be seen and none acts, nor a CI server's workflow command.
 
     Args:
         text: Anything that a guest wrote.
@@ -24,7 +30,18 @@ def visible(text: str, *, lines: bool = False) -> str:
     Example:
         >>> print(visible("\x1b[31mred"))
         \x1b[31mred
+        >>> print(visible("::add-mask::a"))
+        \x3a:add-mask::a
     """
-    if lines:
-        return text.replace("\r\n", "\n").translate(_VISIBLE_LINES)
-    return text.translate(_VISIBLE)
+    shown = text.replace("\r\n", "\n").translate(_VISIBLE_LINES) if lines else text.translate(_VISIBLE)
+    return _COMMAND.sub(_escaped, shown)
+
+
+def is_obeyed(text: str) -> bool:
+    """Tell whether a CI server that read this as a log would take a part of it for a command."""
+    return _COMMAND.search(text.replace("\r", "\n")) is not None
+
+
+def _escaped(match: re.Match[str]) -> str:
+    space = match["space"]
+    return "\\x23" if space is None else f"{space}\\x3a"

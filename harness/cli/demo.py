@@ -45,14 +45,15 @@ def _documented(name: str, *, provider: str, out: Path, folder: str) -> tuple[Ma
     """Run a suite afresh and compare it with its documentation."""
     expectations = load_expectations(SUITES / f"{name}.expected.yaml")
     asked = Asked(suite=SUITES / f"{name}.yaml", provider=provider, fresh=True, out=out, folder=folder, quiet=True)
-    result, where = run_and_report(asked)
+    ran = run_and_report(asked)
+    result = ran.result
     if result is None:
         raise LabError(f"The suite '{name}' has no cell.")
     if result.trouble is not None:
         raise result.trouble
     with open_store(out, None) as store:
         matrix = matrix_for(store, store.find_run(result.run_id))
-    return matrix, differences(expectations, matrix.cells), where / "matrix.html"
+    return matrix, differences(expectations, matrix.cells), ran.folder / "matrix.html"
 
 
 def _meaning(matrix: Matrix, drills: Matrix | None) -> tuple[str, str, str]:

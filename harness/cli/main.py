@@ -29,6 +29,10 @@ StoreOption = Annotated[Optional[Path], typer.Option("--store", help="Another st
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="A run's id, the folder of its report, or 'latest'.")]
 ProviderOption = Annotated[str, typer.Option("--provider", help="Where guests come from: auto or docker.")]
+GithubOption = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option("--github/--no-github", help="Annotations for GitHub Actions; else as GITHUB_ACTIONS says."),
+]
 REPORTS = Path("reports")
 
 
@@ -83,6 +87,7 @@ def run(
         Optional[Path],  # noqa: UP045
         typer.Option("--alluredir", metavar="DIR", help="Write Allure results too."),
     ] = None,
+    github: GithubOption = None,
     out: OutOption = REPORTS,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -103,6 +108,7 @@ def run(
         fresh=fresh,
         strict=strict,
         policy=policy,
+        github=github,
         junitxml=junitxml,
         alluredir=alluredir,
         out=out,
@@ -132,13 +138,14 @@ def matrix(
     *,
     form: Annotated[str, typer.Option("--format", help="html, json, csv, md or junit.")] = "md",
     file: Annotated[Optional[Path], typer.Option("-o", metavar="FILE", help="Write to a file.")] = None,  # noqa: UP045
+    github: GithubOption = None,
     out: OutOption = REPORTS,
     store: StoreOption = None,
 ) -> None:
     """Render a stored run. Exit: 0, 2."""
     from harness.cli import show as face
 
-    raise typer.Exit(face.matrix(run, form=form, file=file, out=out, store=store))
+    raise typer.Exit(face.matrix(run, form=form, file=file, out=out, store=store, told=github))
 
 
 @app.command()
@@ -162,6 +169,7 @@ def gate(
     *,
     policy: Annotated[Path, typer.Option("--policy", metavar="FILE", help="What must hold for a release.")],
     baseline: Annotated[str | None, typer.Option("--baseline", metavar="RUN", help="An earlier, accepted run.")] = None,
+    github: GithubOption = None,
     out: OutOption = REPORTS,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -169,7 +177,9 @@ def gate(
     """Decide a release. Exit: 0 pass, 1 blocked, 2 bad input, 3 could not tell, 4 nothing to decide from."""
     from harness.cli import decide as face
 
-    raise typer.Exit(face.gate(run, policy=policy, baseline=baseline, out=out, store=store, as_json=as_json))
+    raise typer.Exit(
+        face.gate(run, policy=policy, baseline=baseline, out=out, store=store, as_json=as_json, told=github)
+    )
 
 
 @app.command()

@@ -12,22 +12,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from harness.as_test import waivers_for
+from harness.as_test import as_test, waivers_for
 from harness.cli import say
+from harness.cli.github import GitHub, github
 from harness.cli.progress import progress
 from harness.errors import HarnessError, InputError
 from harness.gate import Policy
 from harness.load import LoadedSuite, load_policy, load_suite
 from harness.outcome_exit import NOTHING_RAN, exit_code
-from harness.plan import Plan, expand
+from harness.plan import Cell, Plan, expand
 from harness.products import ADAPTERS, parser_of
+from harness.renderers import job_summary
 from harness.renderers.api import Report, renderer
+from harness.renderers.github import At, of_cells
 from harness.report import matrix_for, report_for, write_report
 from harness.rig import ROOT, Images, make_rig, sweep
 from harness.selection import select
 from harness.session import Options, RunResult, StopSwitch, new_run_id, run
 from harness.stores.api import RunState, Store
 from harness.stores.sqlite import SqliteStore
+from harness.yaml_places import SuitePlaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,7 @@ class Asked:
     junitxml: Path | None = None
     alluredir: Path | None = None
     policy: Path | None = None
+    github: bool | None = False
     as_json: bool = False
     folder: str | None = None
     quiet: bool = False
@@ -55,9 +60,12 @@ class Asked:
 def run_suite(asked: Asked) -> int:
     """Run a suite; give the exit code of the contract."""
     policy = load_policy(asked.policy) if asked.policy is not None else None
-    result, _ = run_and_report(asked, policy)
+    told = github(asked.github)
+    ran = run_and_report(asked, policy)
+    result = ran.result
     if result is None:
         say.note("nothing to run: the suite and the filter leave no cell")
+        told.summarise(lambda room: job_summary.fitted(job_summary.head(NOTHING_RAN), room, ""))
         return NOTHING_RAN
     if result.trouble is not None:
         raise result.trouble
@@ -70,11 +78,47 @@ def run_suite(asked: Asked) -> int:
         matrix = matrix_for(store, store.find_run(result.run_id))
     waived = waivers_for(policy, matrix.cells, now=datetime.now(UTC))
     judged = {cell.id: result.judgements.get(cell.id) for cell in matrix.cells}
-    return exit_code(judged, strict=asked.strict, waived=waived)
+    code = exit_code(judged, strict=asked.strict, waived=waived)
+    tell(told, ran, Report(matrix=matrix, waivers=waived, strict=asked.strict), code)
+    return code
 
 
-def run_and_report(asked: Asked, policy: Policy | None = None) -> tuple[RunResult | None, Path]:
-    """Run a suite and write its report; give the result (None when there is no cell) and the report's folder.
+def tell(told: GitHub, ran: Ran, report: Report, code: int) -> None:
+    """Tell GitHub what a run came to: its summary, and each bad cell at the line of the suite that asked for it."""
+    if not told.is_heard:
+        return
+    more = f"The report in '{ran.folder}' has everything."
+    told.summarise(lambda room: job_summary.of_run(report, exit_code=code, room_bytes=room, more=more))
+    places = SuitePlaces(ran.sources)
+    cells = {cell.id: cell for cell in ran.cells}
+
+    def where(name: str) -> At | None:
+        written = places.of_cell(cells[name]) if name in cells else None
+        return None if written is None else told.at(written.place)
+
+    tests = [as_test(c, waiver=report.waivers.get(c.id), strict=report.strict) for c in report.matrix.cells]
+    told.annotate(of_cells(tests, where))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A run and its report.
+
+    Attributes:
+        result: None when the suite and the filter leave no cell.
+        folder: Where the report is.
+        cells: What was asked, in the order of the matrix.
+        sources: The files that asked for it, the suite's own first.
+    """
+
+    result: RunResult | None
+    folder: Path
+    cells: tuple[Cell, ...] = ()
+    sources: tuple[Path, ...] = ()
+
+
+def run_and_report(asked: Asked, policy: Policy | None = None) -> Ran:
+    """Run a suite and write its report.
 
     Args:
         asked: What the command line asks for.
@@ -86,7 +130,7 @@ def run_and_report(asked: Asked, policy: Policy | None = None) -> tuple[RunResul
     loaded = load(asked)
     plan = _plan(asked, loaded)
     if not plan.cells:
-        return None, asked.out
+        return Ran(result=None, folder=asked.out)
     _writable(asked.out)
     for file in (asked.junitxml, asked.alluredir):
         if file is not None:
@@ -110,13 +154,14 @@ def run_and_report(asked: Asked, policy: Policy | None = None) -> tuple[RunResul
                 plan, rig=rig, store=store, parsers=parser_of, options=options, listeners=[listener], stop=stop
             )
         folder = asked.out / (asked.folder or run_id)
+        ran = Ran(result=result, folder=folder, cells=plan.cells, sources=loaded.sources)
         if result.trouble is not None:
-            return result, folder
+            return ran
         report = report_for(store, store.find_run(run_id), parsers=parser_of)
         files = write_report(report, folder)
         write_test_reports(asked, report, policy)
         _say_result(asked, result, plan, files["html"])
-    return result, folder
+    return ran
 
 
 def write_test_reports(asked: Asked, report: Report, policy: Policy | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.errors import HarnessError
 from harness.inert_text import visible
@@ -25,8 +25,21 @@ def note(text: str) -> None:
 def data(value: Mapping[str, object]) -> None:
     """Print one JSON object; a character that a terminal might obey stands as its JSON escape."""
     text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    sys.stdout.write("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text) + "\n")
+    inert = "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    # The same value in other letters: a CI server would take '##[name]' for a command wherever it stands in a log.
+    sys.stdout.write(inert.replace("##[", "\\u0023#[") + "\n")
     sys.stdout.flush()
+
+
+def commands(lines: Sequence[str]) -> None:
+    """Print lines that a CI server obeys, on standard error: standard output may be a file's bytes or JSON.
+
+    Args:
+        lines: Made by ``renderers.github``; printed as they are, unless a line break in one would begin another.
+    """
+    for text in lines:
+        sys.stderr.write("".join(text.splitlines()) + "\n")
+    sys.stderr.flush()
 
 
 def problem(error: HarnessError) -> None:

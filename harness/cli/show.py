@@ -2,38 +2,72 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
+from harness.as_test import as_test
 from harness.cli import say
+from harness.cli.github import github
 from harness.cli.run import open_store
 from harness.errors import InputError
+from harness.inert_text import is_obeyed
 from harness.plan import Cell, Plan
 from harness.products import parser_of
+from harness.renderers import job_summary
 from harness.renderers.api import renderer
 from harness.renderers.explain import explain as explained
+from harness.renderers.github import of_cells
 from harness.report import evidence_for, matrix_for, read_cell, report_for
 from harness.selection import find
 from harness.stores.api import RunInfo, Store
 from harness.written import written
 
 
-def matrix(run: str, *, form: str, file: Path | None, out: Path, store: Path | None) -> int:
-    """Render a stored run."""
+def matrix(run: str, *, form: str, file: Path | None, out: Path, store: Path | None, told: bool | None = False) -> int:
+    """Render a stored run. ``told`` is what ``cli.github.github`` is asked."""
     drawn = renderer(form)
     with open_store(out, store) as opened:
         report = report_for(opened, opened.find_run(run), parsers=parser_of)
     content = drawn.render(report)
+    listener = github(told)
+    more = "'hts-compat matrix -o FILE' writes everything."
+    listener.summarise(lambda room: job_summary.of_run(report, exit_code=None, room_bytes=room, more=more))
+    listener.annotate(of_cells(map(as_test, report.matrix.cells), lambda _: None))
     if file is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+        write_out(content, runner_reads=listener.annotates and not _is_file(sys.stdout))
         return 0
     try:
         file.write_bytes(content)
     except OSError as error:
         raise InputError(f"The file '{file}' cannot be written.", detail=str(error)) from error
     return 0
+
+
+def write_out(content: bytes, *, runner_reads: bool) -> None:
+    """Print a rendered file's bytes as they are.
+
+    Raises:
+        InputError: A CI server's runner reads them and would take a part, that a guest wrote, for a command.
+    """
+    if runner_reads and is_obeyed(content.decode("utf-8", "replace")):
+        raise InputError(
+            "The runner would obey a part of this text that was written in a guest.",
+            hint="Write it to a file with -o FILE.",
+        )
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+def _is_file(stream: TextIO) -> bool:
+    """Tell whether a stream goes into a file, where no runner reads it."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:
+        return False
 
 
 def explain(cell: str, run: str, *, out: Path, store: Path | None, as_json: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from harness.image import Lab
 from harness.inert_text import visible
@@ -13,7 +14,13 @@ from harness.renderers.grid import GROUPS, SYMBOLS, Group, Section, column_of, s
 from harness.verdict import Outcome
 
 #: Every ASCII mark that CommonMark allows to be escaped and that can mean something (CommonMark 0.31, 2.4).
-_MARKS = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$^@-])")
+_MARKS = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$^-])")
+
+#: What GitHub makes links of by itself: addresses of the web and of mail, people's names. A backslash breaks the first;
+#: ``@`` before a word links even when it is escaped, but never in code. The tests ask cmark-gfm itself.
+#: Source: GitHub Flavored Markdown 0.29, 6.9 "Autolinks (extension)".
+_WEB = re.compile(r"(www)(\.)|(:)(//)", re.IGNORECASE)
+_AT = re.compile(r"@+(?=\S)")
 
 _LAB = {
     Lab.REFERENCE: "**Reference lab** (wine guests): it proves the tool and the story, not a customer's Windows PC.",
@@ -28,17 +35,25 @@ class MarkdownRenderer:
 
     def render(self, report: Report) -> bytes:
         """Give the file's bytes."""
-        matrix = report.matrix
-        lines = [*_head(matrix)]
-        for section in sections(matrix):
-            lines += ["", *_table(section)]
-        lines += _attention(matrix)
-        return ("\n".join(lines) + "\n").encode()
+        return ("\n".join(matrix_lines(report.matrix)) + "\n").encode()
+
+
+def matrix_lines(matrix: Matrix, *, attention_first: bool = False) -> list[str]:
+    """Give the lines of a matrix: its head, a table for each scenario, what needs attention behind or before."""
+    tables = [line for section in sections(matrix) for line in ("", *_table(section))]
+    attention = _attention(matrix)
+    return [*_head(matrix), *(attention + tables if attention_first else tables + attention)]
+
+
+def line_of(fields: Sequence[str]) -> str:
+    """Write one line of a table; the fields are Markdown already."""
+    return f"| {' | '.join(fields)} |"
 
 
 def escape(text: str) -> str:
-    """Give text that Markdown shows as it is, on one line."""
-    return _MARKS.sub(r"\\\1", visible(text))
+    """Give text that Markdown shows as it is, on one line: no markup, no picture, no link."""
+    unlinked = _WEB.sub(r"\1\3\\\2\4", _MARKS.sub(r"\\\1", visible(text)))
+    return _AT.sub(r"`\g<0>`", unlinked)
 
 
 def _head(matrix: Matrix) -> list[str]:
@@ -59,15 +74,11 @@ def _head(matrix: Matrix) -> list[str]:
 
 def _table(section: Section) -> list[str]:
     heads = ["Build", *(escape(column.title) for column in section.columns)]
-    lines = [f"## {escape(section.scenario)}", "", _line(heads), _line(["---"] * len(heads))]
+    lines = [f"## {escape(section.scenario)}", "", line_of(heads), line_of(["---"] * len(heads))]
     for row in section.rows:
         name = escape(row.version if len(section.images) == 1 else f"{row.version} on {row.image}")
-        lines.append(_line([name, *(_place(cell) for cell in row.cells)]))
+        lines.append(line_of([name, *(_place(cell) for cell in row.cells)]))
     return lines
-
-
-def _line(fields: list[str]) -> str:
-    return f"| {' | '.join(fields)} |"
 
 
 def _place(cell: MatrixCell | None) -> str:

@@ -1,5 +1,11 @@
+import html
 import re
 
+import cmarkgfm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.inert_text import visible
 from harness.renderers.api import Report
 from harness.renderers.markdown import MarkdownRenderer, escape
 from tests.renderers.sample_run import hostile_report, run_info, sample_report
@@ -47,3 +53,32 @@ def test_hostile_text_stays_text() -> None:
     assert "\x00" not in shown
     assert escape("[x](javascript:alert(1))|`a`<b>") == "\\[x\\]\\(javascript:alert\\(1\\)\\)\\|\\`a\\`\\<b\\>"
     assert "\n" not in escape("a\nb")
+
+
+#: Pieces that Markdown, or GitHub on top of it, makes something of.
+MARKUP = st.lists(
+    st.sampled_from(
+        ["https://", "www.", "ftp://", "mailto:", "a@b.co", "@", "@team", "`", "``", "\\", "<img src=x>", "</td>",
+         "[a](b)", "![x](y)", "**", "_", "~~", "|", "#1", "&amp;", "$x$", " ", ".", "-", "\n", "<!--", "-->", "xmpp:",
+         "é", "한"]
+    )
+    | st.text(max_size=2),
+    max_size=10,
+).map("".join)  # fmt: skip
+
+
+@given(MARKUP)
+def test_github_s_own_parser_makes_nothing_of_escaped_text(text: str) -> None:
+    shown = cmarkgfm.github_flavored_markdown_to_html(f"x {escape(text)} y")
+    assert set(re.findall(r"<(/?\w+)", shown)) <= {"p", "/p", "code", "/code"}
+    assert set(re.findall(r"<code>(.*?)</code>", shown)) <= {"@" * n for n in range(1, 30)}
+    plain = html.unescape(re.sub(r"</?(?:p|code)>", "", shown))
+    assert plain.split() == f"x {visible(text)} y".split()
+
+
+@given(MARKUP)
+def test_escaped_text_stays_in_its_place_of_a_table(text: str) -> None:
+    table = f"| a | b |\n| --- | --- |\n| {escape(text)} | end |\n"
+    shown = cmarkgfm.github_flavored_markdown_to_html(table)
+    assert shown.count("<td>") == 2
+    assert "<td>end</td>" in shown
