@@ -15,9 +15,9 @@ test:  ## everything that a change has to pass, real guests included
 	@.ci/setup.sh $(PROVIDER) --browser
 	@$(BIN)/python -m pytest -m "not table" $(ARGS)
 
-test-full:  ## the same, and the demo's whole table
+test-full:  ## the same, the demo's whole table, and 20 times as many examples of each property
 	@.ci/setup.sh $(PROVIDER) --browser
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --hypothesis-profile=thorough $(ARGS)
 
 lint: setup  ## style and types alone
 	@$(BIN)/ruff check .

@@ -1,16 +1,32 @@
-"""What tests with real guests share: the engine and the reference image, or the reason why there is none."""
+"""What all tests share: how many examples a property gets, a quick garbage collector, and real guests or why none."""
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 
 from harness.errors import HarnessError
 from harness.image import Image
 from harness.providers.docker import DockerProvider
 from harness.rig import ROOT, image_at
+
+#: Each run tries other examples, so many short runs find what a long one does; so does --hypothesis-profile=thorough.
+settings.register_profile("quick", max_examples=50, deadline=None)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile("quick")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take what collection made (a million objects that stay) out of each later garbage collection.
+
+    pefile collects in full whenever it closes a file, which cost a fifth of the whole suite's time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def no_guest(reason: str) -> NoReturn:

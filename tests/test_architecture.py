@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,16 @@ def name_of(path: Path) -> str:
 by_name = pytest.mark.parametrize("path", MODULES, ids=name_of)
 
 
+@cache
 def kind_of(path: Path) -> str:
     """Give the first word of the docstring: 'Pure', 'Effects' or 'Driver'."""
     return (ast.get_docstring(TREES[path]) or "").partition(".")[0]
 
 
-def imports_of(path: Path) -> set[str]:
+@cache
+def imports_of(path: Path) -> frozenset[str]:
     """Give every module that a file imports, anywhere in it and for types too, as a dotted name."""
-    return {name for name, _ in _imports(path)}
+    return frozenset(name for name, _ in _imports(path))
 
 
 def _imports(path: Path) -> Iterator[tuple[str, int]]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -16,7 +16,6 @@ from tests.builders import make_matrix_cell as cell
 
 POLICY = Policy(name="release", max_age=86400.0)
 DAY = timedelta(days=1)
-calm = settings(deadline=None, max_examples=60)
 
 
 def run(cells: list[MatrixCell], **changes: object) -> MatrixRun:
@@ -306,7 +305,6 @@ policies = st.builds(
 baselines = st.none() | cells_of_a_run
 
 
-@calm
 @given(cells_of_a_run, policies, baselines)
 def test_the_order_of_the_cells_does_not_matter(
     cells: list[MatrixCell], policy: Policy, baseline: list[MatrixCell] | None
@@ -315,13 +313,11 @@ def test_the_order_of_the_cells_does_not_matter(
     assert decide(cells, policy, baseline=baseline) == decide(cells[::-1], policy, baseline=turned)
 
 
-@calm
 @given(policies, baselines)
 def test_an_empty_matrix_never_passes(policy: Policy, baseline: list[MatrixCell] | None) -> None:
     assert decide([], policy, baseline=baseline).state is State.NOTHING
 
 
-@calm
 @given(cells_of_a_run, policies, baselines)
 def test_a_pass_has_a_good_cell_and_nothing_bad_unknown_or_missing(
     cells: list[MatrixCell], policy: Policy, baseline: list[MatrixCell] | None
@@ -337,7 +333,6 @@ def test_a_pass_has_a_good_cell_and_nothing_bad_unknown_or_missing(
     assert (decision.state is State.BLOCKED) == (Ruling.BLOCKS in rulings)
 
 
-@calm
 @given(cells_of_a_run, policies, baselines, st.sampled_from(sorted({*BAD, Outcome.INCONCLUSIVE})))
 def test_with_a_bad_or_unknown_cell_nothing_passes_unless_a_person_decided_so(
     cells: list[MatrixCell], policy: Policy, baseline: list[MatrixCell] | None, outcome: Outcome
@@ -350,7 +345,6 @@ def test_with_a_bad_or_unknown_cell_nothing_passes_unless_a_person_decided_so(
         assert decide(one_more, policy, baseline=baseline).state in expected
 
 
-@calm
 @given(cells_of_a_run, policies, baselines, st.data())
 def test_a_cell_that_is_lost_never_makes_a_pass_and_never_unblocks_but_by_being_lost(
     cells: list[MatrixCell], policy: Policy, baseline: list[MatrixCell] | None, data: st.DataObject
@@ -365,7 +359,6 @@ def test_a_cell_that_is_lost_never_makes_a_pass_and_never_unblocks_but_by_being_
         assert decision.state is State.BLOCKED
 
 
-@calm
 @given(cells_of_a_run, policies, baselines, st.data())
 def test_evidence_that_is_taken_away_never_makes_a_pass(
     cells: list[MatrixCell], policy: Policy, baseline: list[MatrixCell] | None, data: st.DataObject
@@ -382,7 +375,6 @@ def test_evidence_that_is_taken_away_never_makes_a_pass(
         assert decide(thin, policy, baseline=baseline).state is not State.PASS
 
 
-@calm
 @given(cells_of_a_run, policies, baselines)
 def test_a_baseline_changes_nothing_unless_the_policy_says_so(
     cells: list[MatrixCell], policy: Policy, baseline: list[MatrixCell] | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.attempt import Attempt, Kind, MemoryBlobs
@@ -59,7 +59,6 @@ def test_a_line_belongs_to_the_piece_that_holds_its_end() -> None:
     assert [(i.text, i.seq, i.step) for i in lines] == [("one", 0, 0), ("two", 2, 2), ("three", 2, 2)]
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\n", codec="utf-8"), max_size=8), max_size=6), st.data())
 def test_lines_are_the_same_however_the_log_is_cut_into_pieces(lines: list[str], data: st.DataObject) -> None:
     whole = "".join(line + "\n" for line in lines).encode()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import look
@@ -60,13 +60,11 @@ def tolerated(raw: bytes) -> None:
             reader(raw)
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_answer_only_ever_raise_look_error(raw: bytes) -> None:
     tolerated(raw)
 
 
-@settings(max_examples=120, deadline=None)
 @given(objects)
 def test_objects_of_any_shape_only_ever_raise_look_error(value: dict[str, object]) -> None:
     tolerated(json.dumps(value).encode())

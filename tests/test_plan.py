@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -23,7 +23,6 @@ from tests.builders import (
 
 FRESH = make_scenario()
 UPDATED = make_update_scenario()
-calm = settings(deadline=None, max_examples=60)
 
 
 def make_suite(**changes: object) -> Suite:
@@ -105,7 +104,6 @@ filters = st.lists(
 )
 
 
-@calm
 @given(builds, choices, scenarios, filters)
 def test_expand_is_deterministic_without_duplicates_and_pairs_schedules_with_scenarios(
     some_builds: list[Build], products: list[ProductChoice], some: list[Scenario], only: list[CellFilter]
@@ -121,7 +119,6 @@ def test_expand_is_deterministic_without_duplicates_and_pairs_schedules_with_sce
         assert not only or any(wanted.matches(cell) for wanted in only)
 
 
-@calm
 @given(builds, choices, scenarios)
 def test_the_order_of_the_axes_changes_the_order_of_the_cells_and_nothing_else(
     some_builds: list[Build], products: list[ProductChoice], some: list[Scenario]
@@ -134,7 +131,6 @@ def test_the_order_of_the_axes_changes_the_order_of_the_cells_and_nothing_else(
     assert sorted(ids(forward)) == sorted(ids(backward))
 
 
-@calm
 @given(builds, choices, scenarios)
 def test_only_never_adds_a_cell(some_builds: list[Build], products: list[ProductChoice], some: list[Scenario]) -> None:
     axes: dict[str, object] = {"builds": tuple(some_builds), "products": tuple(products), "scenarios": tuple(some)}
@@ -154,7 +150,6 @@ def test_cells_that_differ_in_their_product_alone_share_a_control() -> None:
     assert [(cell.build.version, cell.product.name) for cell in plan.controls()] == [("1.0.0", NONE), ("1.1.0", NONE)]
 
 
-@calm
 @given(builds, choices, scenarios)
 def test_every_cell_that_runs_has_exactly_one_control_in_the_plan(
     some_builds: list[Build], products: list[ProductChoice], some: list[Scenario]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.facts import Facts, Owner, Trouble
@@ -16,8 +16,6 @@ from harness.verdict import BAD, GOOD, Finding, Outcome, Verdict
 from tests.strategies import cases, control_attempts, detections, weakened, without_proof
 
 Seen = tuple[list[Facts], list[Facts]]
-quick = settings(max_examples=80, deadline=None)
-few = settings(max_examples=40, deadline=None)
 
 
 def verdict_of(own: Sequence[Facts], controls: Sequence[Facts], *, confirm: int = 2) -> Verdict:
@@ -29,7 +27,6 @@ def product_spoke(own: Sequence[Facts]) -> bool:
     return any(f.of(Owner.BUILD) for f in own)
 
 
-@quick
 @given(cases())
 def test_decide_is_total_and_names_its_rule_and_a_sentence(seen: Seen) -> None:
     [facts], controls = seen
@@ -40,7 +37,6 @@ def test_decide_is_total_and_names_its_rule_and_a_sentence(seen: Seen) -> None:
     assert (finding.blame is None) == (finding.outcome is Outcome.COMPATIBLE)
 
 
-@quick
 @given(cases(), st.randoms(use_true_random=False))
 def test_decide_is_deterministic_and_the_order_of_controls_does_not_matter(seen: Seen, random: Random) -> None:
     [facts], controls = seen
@@ -49,7 +45,6 @@ def test_decide_is_deterministic_and_the_order_of_controls_does_not_matter(seen:
     assert decide(facts, shuffled) == decide(facts, controls)
 
 
-@quick
 @given(cases(max_attempts=3), st.randoms(use_true_random=False), st.integers(1, 3))
 def test_settle_is_deterministic_and_the_order_of_findings_does_not_matter(
     seen: Seen, random: Random, confirm: int
@@ -60,7 +55,6 @@ def test_settle_is_deterministic_and_the_order_of_findings_does_not_matter(
     assert verdict_of(shuffled, controls, confirm=confirm) == verdict_of(own, controls, confirm=confirm)
 
 
-@few
 @given(cases())
 def test_taking_evidence_of_life_away_never_introduces_good_news(seen: Seen) -> None:
     [facts], controls = seen
@@ -70,7 +64,6 @@ def test_taking_evidence_of_life_away_never_introduces_good_news(seen: Seen) -> 
         assert after not in GOOD or before is after
 
 
-@few
 @given(cases())
 def test_taking_a_control_away_or_ruining_it_never_introduces_good_news(seen: Seen) -> None:
     [facts], controls = seen
@@ -82,7 +75,6 @@ def test_taking_a_control_away_or_ruining_it_never_introduces_good_news(seen: Se
             assert after not in GOOD or before is after
 
 
-@few
 @given(cases(max_attempts=3))
 def test_taking_proof_of_life_away_from_one_attempt_never_introduces_good_news_about_the_cell(seen: Seen) -> None:
     own, controls = seen
@@ -92,7 +84,6 @@ def test_taking_proof_of_life_away_from_one_attempt_never_introduces_good_news_a
         assert after not in GOOD or before is after
 
 
-@few
 @given(cases(max_attempts=2))
 def test_taking_a_control_away_never_introduces_good_news_about_the_cell(seen: Seen) -> None:
     own, controls = seen
@@ -104,7 +95,6 @@ def test_taking_a_control_away_never_introduces_good_news_about_the_cell(seen: S
             assert after not in GOOD or before is after
 
 
-@quick
 @given(cases(), st.data())
 def test_a_detection_of_the_build_never_leaves_compatible(seen: Seen, data: st.DataObject) -> None:
     [facts], controls = seen
@@ -112,7 +102,6 @@ def test_a_detection_of_the_build_never_leaves_compatible(seen: Seen, data: st.D
     assert decide(replace(facts, detections=(*facts.detections, more)), controls).outcome is not Outcome.COMPATIBLE
 
 
-@quick
 @given(cases(max_attempts=3), st.data())
 def test_a_detection_in_any_attempt_leaves_compatible_only_when_another_set_was_loaded(
     seen: Seen, data: st.DataObject
@@ -124,7 +113,6 @@ def test_a_detection_in_any_attempt_leaves_compatible_only_when_another_set_was_
         assert decide(own[0], controls).drifted_to is not None
 
 
-@quick
 @given(cases(), st.booleans(), st.integers(0, 4))
 def test_our_trouble_is_never_bad_without_the_products_own_record(seen: Seen, crashed: bool, step: int) -> None:
     [facts], controls = seen
@@ -133,7 +121,6 @@ def test_our_trouble_is_never_bad_without_the_products_own_record(seen: Seen, cr
     assert finding.outcome is Outcome.INCONCLUSIVE or (finding.outcome in BAD and product_spoke([facts]))
 
 
-@quick
 @given(cases(max_attempts=3))
 def test_bad_news_always_rests_on_a_record_or_on_controls(seen: Seen) -> None:
     own, controls = seen
@@ -144,7 +131,6 @@ def test_bad_news_always_rests_on_a_record_or_on_controls(seen: Seen) -> None:
         assert product_spoke(own)
 
 
-@quick
 @given(cases(max_attempts=3))
 def test_good_news_rests_on_an_attempt_with_every_proof_of_life(seen: Seen) -> None:
     own, controls = seen
@@ -160,7 +146,6 @@ def test_good_news_rests_on_an_attempt_with_every_proof_of_life(seen: Seen) -> N
         assert any(c.passed for c in controls)
 
 
-@quick
 @given(st.data())
 def test_a_control_cell_is_total_too_and_never_blames_a_product(data: st.DataObject) -> None:
     own, _ = data.draw(cases())

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -10,7 +10,6 @@ from harness.signature import SignatureRule, SignatureSet, SignatureSets, resolv
 from tests.builders import make_build
 
 BUILDS = (make_build("1.0.0"), make_build("1.1.0"))
-calm = settings(deadline=None, max_examples=60)
 
 
 def rule(file: str, build: str = "*", threat: str = "Win.Trojan.Test") -> SignatureRule:
@@ -72,7 +71,6 @@ rules = st.lists(
 )
 
 
-@calm
 @given(rules)
 def test_neither_the_order_of_rules_nor_of_builds_matters_and_nothing_is_known_twice(some: list[SignatureRule]) -> None:
     signature = resolve(declared(*some), BUILDS)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.attempt import Attempt, Kind, MemoryBlobs
@@ -114,7 +114,6 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
 @given(PIECES)
 def test_parsers_never_raise_and_are_deterministic(pieces: list[tuple[str, int | None, bytes]]) -> None:
     log = EventLog()
@@ -124,7 +123,6 @@ def test_parsers_never_raise_and_are_deterministic(pieces: list[tuple[str, int |
         assert list(parser_of(product)(attempt_of(log))) == list(parser_of(product)(attempt_of(log)))
 
 
-@settings(max_examples=80, deadline=None)
 @given(PIECES)
 def test_what_says_found_or_denied_never_passes_in_silence(pieces: list[tuple[str, int | None, bytes]]) -> None:
     log = EventLog()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.transports.api import CommandResult
@@ -76,7 +76,6 @@ def encoded(number: int, reply: Reply) -> bytes:
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(replies, min_size=1, max_size=3), st.data())
 def test_replies_come_out_as_they_went_in_wherever_the_stream_is_split(sent: list[Reply], data: st.DataObject) -> None:
     stream = b"".join(encoded(number, reply) for number, reply in enumerate(sent))
@@ -143,7 +142,6 @@ def test_what_is_no_reply_to_the_request_is_a_protocol_error(raw: bytes) -> None
         reader.next_reply(1)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_give_a_reply_nothing_yet_or_a_protocol_error(raw: bytes) -> None:
     reader = ReplyReader()
