@@ -1,9 +1,10 @@
 # Two commands do everything on a fresh Debian 12 machine: 'make demo' and 'make test'. Both set the machine up first.
 PROVIDER ?= docker
 ARGS ?=
+SEED ?= 20261105
 BIN := .venv/bin
 
-.PHONY: setup demo test test-full lint bench
+.PHONY: setup demo test test-full lint bench chaos
 
 setup:  ## the set-up alone; a second run does nothing
 	@.ci/setup.sh $(PROVIDER)
@@ -23,6 +24,12 @@ lint: setup  ## style and types alone
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+chaos: setup  ## the harness killed, the power cut: ends non-zero on any loss or leak; SEED=N for other moments
+	@set -e; export HTS_CHAOS_SEED=$(SEED) HTS_CHAOS_CUTS=300; \
+	$(BIN)/python -m tests.chaos.kill_runs --json --seed $(SEED) --rounds 100; \
+	$(BIN)/python -m tests.chaos.kill_runs --json --seed $(SEED) --rounds 6 --guests docker; \
+	$(BIN)/python -m pytest -q --timeout 900 tests/stores/test_power_cut.py
 
 bench: setup  ## the measurements, one after the other; ARGS=--quick for the short ones
 	@set -e; for bench in benchmarks/bench_*.py; do $(BIN)/python "$$bench" --json $(ARGS); done

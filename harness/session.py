@@ -4,7 +4,9 @@
    failure that it must judge.
 2. What is missing to be sure is said by the findings (``Need``), and only by them; the loop of ``_CellRun`` gives it.
 3. An attempt is durable before anything is concluded from it.
-4. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
+4. A run that is taken up again first ends the guests that its last process left; a run that another process has taken
+   up ends here, and nothing more is written.
+5. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from harness.recorder import Recorder
 from harness.rules import RULES_VERSION
 from harness.run_cell import Rig, run_cell
 from harness.slots import Slots
-from harness.stores.api import RunInfo, RunState, StaleClaim, Store
+from harness.stores.api import RunInfo, RunState, StaleClaim, StaleRun, Store
 from harness.verdict import Need, Outcome
 from harness.written import written
 
@@ -162,7 +164,7 @@ def run(
 
     Raises:
         InputError: The input turned out wrong while running; nothing is lost.
-        StoreError: The store cannot be used at all.
+        StoreError: The store cannot be used at all, or another process drives the run.
     """
     return _Session(
         plan=plan,
@@ -206,6 +208,7 @@ class _Session:
         started = datetime.now(UTC)
         if self.options.resume:
             self.store.resume_run(self.options.run_id)
+            self._guarded(self._sweep)
         else:
             self.store.start_run(self._info(started), self.plan)
         self.tell(Happening.RUN_STARTED, text=f"{len(self.plan.cells)} cells")
@@ -333,6 +336,12 @@ class _Session:
                 )
             )
 
+    def _sweep(self) -> None:
+        """End the guests that the run's last process left: the store says that nobody drives the run but us."""
+        left = self.rig.provider.sweep(self.options.run_id)
+        if left:
+            log.warning("%d guests of the run's last process were still there; they are ended", left)
+
     def _end_early(self, error: HarnessError) -> None:
         with self._lock:
             self.trouble = self.trouble or error
@@ -412,7 +421,7 @@ class _Session:
         state = RunState.COMPLETE if whole else RunState.INTERRUPTED
         try:
             self.store.finish_run(self.options.run_id, at=datetime.now(UTC), state=state)
-        except DiskFull as error:  # the run stays open in the store, and can be resumed
+        except (DiskFull, StaleRun) as error:  # the run stays open in the store, and can be resumed
             self._end_early(error)
             state = RunState.INTERRUPTED
         self.tell(Happening.RUN_FINISHED, text=state.value)

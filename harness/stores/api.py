@@ -4,7 +4,10 @@
 2. An attempt counts only under the fence of the latest claim of (run, cell, role, ordinal): a late or doubled worker
    cannot overwrite (compare and set).
 3. A run knows which cells it expects; it is complete only when each of them has a judgement.
-4. Nothing is ever changed in place but a run's and an attempt's state; judgements are added, the newest one counts.
+4. A run is driven by one store object, from ``start_run`` or ``resume_run`` to ``finish_run``: when another takes it
+   up, the first one's claims, attempts, judgements and end are refused (``StaleRun``).
+5. A judgement counts only by current attempts: one that rests on an attempt that was made anew since is refused.
+6. Nothing is ever changed in place but a run's and an attempt's state; judgements are added, the newest one counts.
 """
 
 from __future__ import annotations
@@ -16,13 +19,21 @@ from enum import StrEnum
 from typing import Protocol
 
 from harness.attempt import Attempt, Blobs, Role
-from harness.errors import LabError
+from harness.errors import LabError, StoreError
 from harness.judgement import Judgement
 from harness.plan import Cell, Plan
 
 
 class StaleClaim(LabError):
     """Another worker has claimed this attempt since; what the late one saw is thrown away."""
+
+
+class StaleRun(LabError):
+    """Another process has taken the run up since; this one may not write to it any more."""
+
+
+class RunHeld(StoreError):
+    """Another process drives the run."""
 
 
 class RunState(StrEnum):
@@ -74,6 +85,7 @@ class RunStore(Protocol):
         Raises:
             StoreError: There is a run with this id.
             InputError: Two different cells of the plan have the same id, so that nobody could tell them apart.
+            RunHeld: Another process drives a run of this id.
         """
         ...
 
@@ -82,6 +94,7 @@ class RunStore(Protocol):
 
         Raises:
             StoreError: COMPLETE while an expected cell has no judgement; the run is complete already; no such run.
+            StaleRun: Another process has taken the run up.
             ValueError: RUNNING is no final state.
         """
         ...
@@ -115,6 +128,7 @@ class ResumeStore(Protocol):
 
         Raises:
             StoreError: The run is complete, or there is none.
+            RunHeld: Another process drives it.
         """
         ...
 
@@ -133,6 +147,7 @@ class AttemptStore(Protocol):
 
         Raises:
             StoreError: The run does not expect this cell, or there is no such run.
+            StaleRun: Another process has taken the run up.
         """
         ...
 
@@ -141,6 +156,7 @@ class AttemptStore(Protocol):
 
         Raises:
             StaleClaim: The attempt was claimed again, or is saved already. Nothing is changed.
+            StaleRun: Another process has taken the run up. Nothing is changed.
             DiskFull: There is no room. Nothing counts.
             ValueError: The attempt is not the one of the claim, or lacks a blob that its events name.
         """
@@ -167,6 +183,8 @@ class JudgementStore(Protocol):
 
         Raises:
             StoreError: The run does not expect the cell, or an attempt or control that it names is not in the store.
+            StaleClaim: An attempt that it names was made anew since.
+            StaleRun: Another process has taken the run up.
         """
         ...
 

@@ -153,7 +153,12 @@ class MemoryStore:
         """See ``JudgementStore``."""
         with self._lock:
             key = self._expected(run_id, cell)
-            promises.refuse_missing({*judgement.attempts, *judgement.controls} - self._finished.keys())
+            named = {*judgement.attempts, *judgement.controls}
+            promises.refuse_missing(named - self._finished.keys())
+            newest = {_slot(claim): claim.fence for claim, _ in self._by_fence()}
+            outdated = {i for i in named if self._finished[i][0].fence < newest[_slot(self._finished[i][0])]}
+            if outdated:
+                raise promises.superseded(cell, outdated)
             run = self._run(run_id)
             run.judgements.append((key, judgement))
             self._judged.append((run.info, key, judgement))
@@ -178,6 +183,9 @@ class MemoryStore:
         if run is None:
             raise promises.no_such_run(run_id)
         return run
+
+    def _by_fence(self) -> list[tuple[Claim, Attempt]]:
+        return sorted(self._finished.values(), key=lambda pair: pair[0].fence)
 
     def _expected(self, run_id: str, cell: Cell) -> str:
         key = cell.execution_key()

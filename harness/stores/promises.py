@@ -8,7 +8,7 @@ from typing import NamedTuple
 from harness.attempt import Attempt, Role
 from harness.errors import InputError, StoreError
 from harness.plan import Cell, Plan
-from harness.stores.api import Claim, RunInfo, RunState, StaleClaim
+from harness.stores.api import Claim, RunHeld, RunInfo, RunState, StaleClaim, StaleRun
 
 _ROLES = list(Role)
 
@@ -107,6 +107,29 @@ def run_exists(run_id: str) -> StoreError:
 def not_expected(run_id: str, cell: Cell) -> StoreError:
     """Make the error for a cell that a run does not expect."""
     return StoreError(f"Run '{run_id}' does not expect the cell '{cell.id}'.")
+
+
+def run_held(run_id: str, owner: str) -> RunHeld:
+    """Make the error for a run that another process drives; ``owner`` is its number, empty when unknown."""
+    process = f"process {owner}" if owner.isdigit() else "another process"
+    return RunHeld(
+        f"Run '{run_id}' is being driven by {process}.",
+        hint=f"Wait for its end, or end {process} and go on with --resume.",
+    )
+
+
+def run_taken_over(run_id: str) -> StaleRun:
+    """Make the error for a process whose run was taken up by another one."""
+    return StaleRun(
+        f"Run '{run_id}' was taken up by another process; what this one still had in hand is thrown away.",
+        hint="The other process finishes the run.",
+    )
+
+
+def superseded(cell: Cell, attempt_ids: Iterable[str]) -> StaleClaim:
+    """Make the error for a judgement by attempts that were made anew."""
+    named = ", ".join(sorted(attempt_ids))
+    return StaleClaim(f"The judgement of '{cell.id}' rests on attempts that were made anew since ({named}).")
 
 
 def stale(claim: Claim) -> StaleClaim:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 #: The newest migration. A store at this revision is opened without asking Alembic.
-REVISION = "0001"
+REVISION = "0002"
 
 #: Where Alembic keeps the revision of a store.
 alembic_version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32)))
@@ -50,7 +50,8 @@ metadata = sa.MetaData(
     }
 )
 
-#: ``number`` orders runs that began at the same time; ``suite_document`` holds the whole suite.
+#: ``number`` orders runs that began at the same time; ``suite_document`` holds the whole suite; ``fence`` grows with
+#: every process that takes the run up.
 run = sa.Table(
     "run",
     metadata,
@@ -66,6 +67,7 @@ run = sa.Table(
     sa.Column("drill", sa.Boolean, nullable=False),
     sa.Column("expected_cells", sa.Integer, nullable=False),
     sa.Column("suite_document", sa.Text, nullable=False),
+    sa.Column("fence", sa.Integer, nullable=False, server_default="1"),
     sqlite_autoincrement=True,
 )
 

@@ -1,9 +1,10 @@
 """Driver. The store on a local disk: one SQLite database for what is asked and decided, files for what was seen.
 
 1. Threads of one process share a store; processes share its folder. Writers wait for each other, readers for nobody.
-2. Each method is one transaction. A process that is killed leaves nothing but blobs that no row names.
+2. A run is driven by one store object: a lock says so at once, the run's fence makes it true.
+3. Each method is one transaction. A process that is killed leaves nothing but blobs that no row names.
 
-Layout: ``<root>/store.sqlite`` and ``<root>/blobs/``.
+Layout: ``<root>/store.sqlite``, ``<root>/blobs/``, and a lock for each run that goes on.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from harness.stores import as_json, promises, run_names, schema
 from harness.stores.api import Claim, RunInfo, RunState
 from harness.stores.blobs import BlobFolder, fsync, means_disk_full
 from harness.stores.database import BUSY_S, WRITES, disk_full, not_writable, open_database, said_plainly
+from harness.stores.run_lock import RunLock
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class SqliteStore:
         self._root = root
         self._files = BlobFolder(root / "blobs")
         self._writing = threading.Lock()
+        self._locks: dict[str, RunLock] = {}
+        self._fences: dict[str, int] = {}
         had_blobs = not self._files.empty
         with self._room(opening=True):
             missing = [folder for folder in (root, *root.parents) if not folder.exists()]
@@ -73,39 +77,25 @@ class SqliteStore:
     def start_run(self, info: RunInfo, plan: Plan) -> None:
         """See ``RunStore``."""
         expected = [(e, as_json.write_cell(e.cell)) for e in promises.expected_of(plan)]
-        with self._write() as db:
+        with self._driving(info.id), self._write() as db:
             if db.scalar(sa.select(_run.c.id).where(_run.c.id == info.id)) is not None:
                 raise promises.run_exists(info.id)
             db.execute(sa.insert(_run).values(**_columns_of(info), suite_document=as_json.write_suite(plan.suite)))
-            if not expected:
-                return
-            db.execute(
-                insert(_cell).on_conflict_do_nothing(),
-                [{"key": e.key, "id": e.cell.id, "document": written.question} for e, written in expected],
-            )
-            db.execute(
-                sa.insert(_run_cell),
-                [
-                    {
-                        "run_id": info.id,
-                        "position": position,
-                        "cell_key": e.key,
-                        "listed": e.listed,
-                        "local": written.local,
-                    }
-                    for position, (e, written) in enumerate(expected)
-                ],
-            )
+            if expected:
+                _expect(db, info.id, expected)
+        self._fences[info.id] = 1
         log.info("run %s started, %d cells expected", info.id, len(expected))
 
     def finish_run(self, run_id: str, *, at: datetime, state: RunState) -> None:
         """See ``RunStore``."""
         promises.refuse_open_end(state)
         with self._write() as db:
+            self._refuse_stale(db, run_id)
             promises.refuse_complete(_run_of(db, run_id))
             if state is RunState.COMPLETE:
                 promises.refuse_gaps(run_id, _without_judgement(db, run_id))
             db.execute(sa.update(_run).where(_run.c.id == run_id).values(state=state.value, finished_at=at))
+        self._let_go(run_id)
         log.info("run %s is %s", run_id, state.value)
 
     def runs(self) -> Sequence[RunInfo]:
@@ -128,13 +118,17 @@ class SqliteStore:
 
     def resume_run(self, run_id: str) -> RunInfo:
         """See ``ResumeStore``."""
-        with self._write() as db:
+        with self._driving(run_id), self._write() as db:
             promises.refuse_complete(_run_of(db, run_id))
             db.execute(
-                sa.update(_run).where(_run.c.id == run_id).values(state=RunState.RUNNING.value, finished_at=None)
+                sa.update(_run)
+                .where(_run.c.id == run_id)
+                .values(state=RunState.RUNNING.value, finished_at=None, fence=_run.c.fence + 1)
             )
             _supersede(db, _attempt.c.run_id == run_id)
             info = _run_of(db, run_id)
+            fence = _fence_of(db, run_id)
+        self._fences[run_id] = fence
         log.info("run %s resumed", run_id)
         return info
 
@@ -153,6 +147,7 @@ class SqliteStore:
         same_slot = sa.and_(*(_attempt.c[name] == value for name, value in slot.items()))
         attempt_id = secrets.token_hex(8)
         with self._write() as db:
+            self._refuse_stale(db, run_id)
             _refuse_unexpected(db, run_id, cell, key)
             last = db.scalar(sa.select(sa.func.max(_attempt.c.fence)).where(same_slot)) or 0
             _supersede(db, same_slot)
@@ -167,6 +162,7 @@ class SqliteStore:
             self._files.put(blobs)
         rows = [{"sha256": sha256, "size_bytes": len(data)} for sha256, data in blobs.items()]
         with self._write() as db:
+            self._refuse_stale(db, claim.run_id)
             db.execute(insert(_blob).on_conflict_do_nothing(), rows)
             saved = db.execute(
                 sa.update(_attempt)
@@ -202,9 +198,13 @@ class SqliteStore:
         key = cell.execution_key()
         named = {*judgement.attempts, *judgement.controls}
         with self._write() as db:
+            self._refuse_stale(db, run_id)
             _refuse_unexpected(db, run_id, cell, key)
             finished = sa.select(_attempt.c.id).where(_attempt.c.id.in_(named), _attempt.c.state == FINISHED)
             promises.refuse_missing(named - set(db.scalars(finished)))
+            outdated = _made_anew(db, named)
+            if outdated:
+                raise promises.superseded(cell, outdated)
             db.execute(
                 sa.insert(_judgement).values(
                     run_id=run_id,
@@ -248,7 +248,36 @@ class SqliteStore:
 
     def close(self) -> None:
         """See ``Store``."""
+        for run_id in list(self._locks):
+            self._let_go(run_id)
         self._engine.dispose()
+
+    # --- who drives a run -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _driving(self, run_id: str) -> Iterator[None]:
+        """Hold the run's lock from here on; give it back when what is done inside fails."""
+        held = run_id in self._locks
+        if not held:
+            with self._room():
+                self._locks[run_id] = RunLock(self._root, run_id)
+        try:
+            yield
+        except BaseException:
+            if not held:
+                self._let_go(run_id)
+            raise
+
+    def _let_go(self, run_id: str) -> None:
+        lock = self._locks.pop(run_id, None)
+        if lock is not None:
+            lock.release()
+
+    def _refuse_stale(self, db: sa.Connection, run_id: str) -> None:
+        """Refuse to write to a run that was taken from this store object; one that never drove it may add to it."""
+        fence = self._fences.get(run_id)
+        if fence is not None and _fence_of(db, run_id) != fence:
+            raise promises.run_taken_over(run_id)
 
     # --- connections ------------------------------------------------------------------------------------------------
 
@@ -320,6 +349,46 @@ def _run_of(db: sa.Connection, run_id: str) -> RunInfo:
     if row is None:
         raise promises.no_such_run(run_id)
     return _info_of(row)
+
+
+def _expect(db: sa.Connection, run_id: str, expected: list[tuple[promises.Expected, as_json.CellDocument]]) -> None:
+    """Write down which cells a run expects."""
+    db.execute(
+        insert(_cell).on_conflict_do_nothing(),
+        [{"key": e.key, "id": e.cell.id, "document": written.question} for e, written in expected],
+    )
+    db.execute(
+        sa.insert(_run_cell),
+        [
+            {
+                "run_id": run_id,
+                "position": position,
+                "cell_key": e.key,
+                "listed": e.listed,
+                "local": written.local,
+            }
+            for position, (e, written) in enumerate(expected)
+        ],
+    )
+
+
+def _fence_of(db: sa.Connection, run_id: str) -> int:
+    fence: int | None = db.scalar(sa.select(_run.c.fence).where(_run.c.id == run_id))
+    if fence is None:
+        raise promises.no_such_run(run_id)
+    return fence
+
+
+def _made_anew(db: sa.Connection, attempt_ids: set[str]) -> list[str]:
+    """Name the attempts of which a later one is finished under the same run, cell, role and ordinal."""
+    later = _attempt.alias("later")
+    same = sa.and_(*(later.c[name] == _attempt.c[name] for name in ("run_id", "cell_key", "role", "ordinal")))
+    query = (
+        sa.select(_attempt.c.id)
+        .join(later, sa.and_(same, later.c.fence > _attempt.c.fence, later.c.state == FINISHED))
+        .where(_attempt.c.id.in_(attempt_ids))
+    )
+    return list(db.scalars(query))
 
 
 def _cells(db: sa.Connection, run_id: str, which: sa.ColumnElement[bool]) -> list[Cell]:

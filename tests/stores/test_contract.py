@@ -292,6 +292,29 @@ def test_a_finished_attempt_counts_until_a_newer_one_is_saved_and_stays_readable
     assert [a.meta.id for a in store.attempts_by_id([old.meta.id])] == [old.meta.id]
 
 
+def test_a_judgement_by_an_attempt_that_was_made_anew_is_refused(store: Store, cell: Cell) -> None:
+    begin(store, cell)
+    old, control = record(store, cell), record(store, cell, role=Role.CONTROL)
+    new = record(store, cell)
+    for stale in (
+        make_judgement(attempts=(old.meta.id,), controls=(control.meta.id,)),
+        make_judgement(attempts=(control.meta.id,), controls=(old.meta.id,)),
+    ):
+        with pytest.raises(StaleClaim, match=old.meta.id):
+            store.add_judgement("run-1", cell, stale)
+    assert store.judgements("run-1") == {}
+    store.add_judgement("run-1", cell, make_judgement(attempts=(new.meta.id,), controls=(control.meta.id,)))
+    assert store.judgements("run-1")[cell.id].attempts == (new.meta.id,)
+
+
+def test_an_open_claim_makes_no_finished_attempt_stale(store: Store, cell: Cell) -> None:
+    begin(store, cell)
+    kept = record(store, cell)
+    store.claim("run-1", cell, role=Role.FIRST, ordinal=1)
+    store.add_judgement("run-1", cell, make_judgement(attempts=(kept.meta.id,)))
+    assert list(store.judgements("run-1")) == [cell.id]
+
+
 def test_roles_ordinals_cells_and_runs_have_fences_of_their_own(store: Store, cell: Cell) -> None:
     other = make_cell(product=make_product("clamav", "2026-11-05"))
     begin(store, cell, other)
