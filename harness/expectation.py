@@ -7,8 +7,10 @@ from fnmatch import fnmatchcase
 
 from pydantic import Field
 
+from harness.build import Component
 from harness.frozen import Frozen
 from harness.matrix import MatrixCell
+from harness.observation import Mechanism
 from harness.verdict import Outcome
 
 
@@ -19,6 +21,11 @@ class Expected(Frozen):
     outcome: Outcome
     stage: tuple[str, ...] = Field(default=(), description="One of these stages.")
     target: str | None = Field(default=None, description="The end of the path of a detected object; * and ? are wild.")
+    component: tuple[Component, ...] = Field(default=(), description="The first detection is about one of these.")
+    mechanism: Mechanism | None = Field(default=None, description="What made the product act.")
+    after_s: tuple[float, float] | None = Field(
+        default=None, description="Seconds from the step's beginning to the first detection: at least, at most."
+    )
     dialog: str | None = Field(default=None, description="Text that the dialog of the failed step contains.")
 
 
@@ -59,6 +66,17 @@ def _wrong(expected: Expected, cell: MatrixCell) -> list[str]:
         pattern = "*" + expected.target.casefold()
         if not any(fnmatchcase((d.target or "").casefold(), pattern) for d in cell.detections):
             wrong.append(f"no detection of {expected.target}")
+    found = next(iter(cell.detections), None)
+    if expected.component and (found is None or found.component not in expected.component):
+        shown = "nothing" if found is None or found.component is None else found.component.value
+        wrong.append(f"about {shown} instead of {' or '.join(expected.component)}")
+    if expected.mechanism is not None and cell.mechanism is not expected.mechanism:
+        wrong.append(f"by {cell.mechanism or 'no mechanism'} instead of {expected.mechanism}")
+    if expected.after_s is not None:
+        least, most = expected.after_s
+        seen = None if found is None else found.after_s
+        if seen is None or not least <= seen <= most:
+            wrong.append(f"after {'unknown' if seen is None else seen} s instead of {least:g} to {most:g} s")
     if expected.dialog is not None:
         shown = (cell.failed_step.dialog if cell.failed_step is not None else None) or ""
         if expected.dialog not in shown:

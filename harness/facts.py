@@ -151,6 +151,15 @@ class FileSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What the product said of itself, once the set of ``border`` had been proven: the label of its set."""
+
+    seq: int
+    border: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All that one attempt says. ``files`` is None when the last look never happened."""
 
@@ -170,6 +179,7 @@ class Facts:
     unread: tuple[str, ...] = ()
     scan_failures: tuple[str, ...] = ()
     exclusions: tuple[ExclusionSeen, ...] = ()
+    claims: tuple[Claim, ...] = ()
     files: tuple[FileSeen, ...] | None = None
     foreign_modules: tuple[str, ...] = ()
     observed_s: float = 0.0

@@ -3,8 +3,9 @@
 1. A pass rests on evidence: at least one cell passed, none is bad, unknown, stale or missing.
 2. What the run promised and does not have counts as missing, so taking a cell away never makes a pass.
 3. A waiver names who, why and until when, covers bad outcomes alone, and is always shown. It never covers "unknown".
-4. A baseline says what is new. It changes no decision unless the policy says so.
-5. Total and deterministic; the order of the cells does not matter.
+4. A test product of ours stands for no real one: its cells are shown and never counted, whatever the policy says.
+5. A baseline says what is new. It changes no decision unless the policy says so.
+6. Total and deterministic; the order of the cells does not matter.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from harness.behaviour import TEST_PRODUCTS, shown_product
 from harness.documents import Age
 from harness.frozen import Frozen
 from harness.image import Lab
@@ -38,6 +40,14 @@ class Requirement(Frozen):
     signature: str = Field(default="*", description="Glob over the cell's last scheduled signature.")
     scenario: str
     image: str = "*"
+
+    @field_validator("product")
+    @classmethod
+    def _is_real(cls, value: str) -> str:
+        if value in TEST_PRODUCTS:
+            msg = f"'{value}' is a test product of ours, and no release is decided from it"
+            raise ValueError(msg)
+        return value
 
     def covers(self, cell: MatrixCell) -> bool:
         """Tell whether a cell is what is required."""
@@ -238,6 +248,8 @@ def _rule(policy: Policy, cell: MatrixCell, *, now: datetime, baseline: Sequence
     def ruled(ruling: Ruling, reason: str, *, is_new: bool | None = None, waiver: Waiver | None = None) -> CellRuling:
         return CellRuling(id=cell.id, outcome=cell.outcome, ruling=ruling, reason=reason, is_new=is_new, waiver=waiver)
 
+    if cell.test_product or cell.product in TEST_PRODUCTS:
+        return ruled(Ruling.NEUTRAL, f"{shown_product(cell.product)} is no real security product; it is not counted.")
     if cell.lab is Lab.REFERENCE and not policy.allow_reference_lab:
         return ruled(Ruling.MISSING, "It was made in the reference lab, and the policy asks for real Windows.")
     if cell.outcome is Outcome.UNSUPPORTED:

@@ -19,6 +19,7 @@ from harness.build import Build, Component, fold, is_inside
 from harness.facts import (
     AttributedDetection,
     CanarySeen,
+    Claim,
     ExclusionSeen,
     Facts,
     FileSeen,
@@ -30,7 +31,7 @@ from harness.facts import (
     When,
 )
 from harness.image import Folder
-from harness.observation import Action, Detection, Exclusion, Layer, ProductParser, ScanFailure, Unread
+from harness.observation import Action, Detection, Exclusion, Layer, ProductParser, ScanFailure, Statement, Unread
 from harness.plan import Cell
 from harness.rules import decide
 from harness.scenario import INSPECT
@@ -132,6 +133,11 @@ def read(attempt: Attempt, *, parsers: Parsers, created: frozenset[str] = frozen
         unread=(*unread, *reading.unread, *_unfinished_scans(attempt)),
         scan_failures=tuple(f"{o.target} ({o.what})" for o in observations if isinstance(o, ScanFailure)),
         exclusions=_exclusions(attempt, [o.path for o in observations if isinstance(o, Exclusion)]),
+        claims=tuple(
+            Claim(seq=o.seq, border=-1 if o.step is None else o.step, label=o.set_label)
+            for o in observations
+            if isinstance(o, Statement)
+        ),
         files=files,
         foreign_modules=modules,
         observed_s=sum(float(_number(e.data.get("observed_s"))) for e in attempt.of(Kind.STEP_END)),
@@ -407,10 +413,15 @@ def _component(detection: Detection, windows: str | None, build: Build, cell: Ce
 
 
 def _after_s(detection: Detection, attempt: Attempt) -> float | None:
-    """Give the seconds from the step's beginning to when the record was read: an upper bound, as stamps are coarse."""
+    """Give the seconds from the step's beginning to the act.
+
+    Where the product does not say when that was, to when its record was read: an upper bound, as stamps are coarse.
+    """
     begun = next((e for e in attempt.of(Kind.STEP_BEGIN) if e.step == detection.step), None)
     found = next((e for e in attempt.events if e.seq == detection.seq), None)
-    return round(found.host_mono_s - begun.host_mono_s, 2) if begun and found else None
+    if begun is None or found is None:
+        return None
+    return round(max(found.host_mono_s - (detection.age_s or 0.0) - begun.host_mono_s, 0.0), 2)
 
 
 def _exclusions(attempt: Attempt, read_back: Sequence[str]) -> tuple[ExclusionSeen, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.behaviour import TEST_PRODUCTS
 from harness.build import Build, fold
 from harness.build_file import build_from_file
 from harness.documents import BuildEntry, ProductEntry, Recipe, SuiteDocument
@@ -200,6 +201,7 @@ def _products(
         if found is None:
             continue
         sets = found[0]
+        _check_behaviours(sets, found[1], loading.problems)
         if sets.product != entry.product:
             text = f"these are sets of '{sets.product}', and the product is '{entry.product}'"
             loading.problems.add(source.at("products", index, "signature_sets"), text)
@@ -214,6 +216,20 @@ def _products(
             schedules.append(_Schedule(entry=entry, labels=labels, place=at))
     _check_same_labels([found for found in read.values() if found is not None], loading.problems)
     return [found for found in read.values() if found is not None], schedules
+
+
+def _check_behaviours(sets: SignatureSets, source: Source, problems: Problems) -> None:
+    """A real product does what it does: what a set says of behaviour would be left out in silence."""
+    if sets.product in TEST_PRODUCTS:
+        return
+    tests = ", ".join(sorted(TEST_PRODUCTS))
+    text = f"only a test product ({tests}) behaves as a set says, and '{sets.product}' is none"
+    for index, declared in enumerate(sets.sets):
+        if declared.says is not None:
+            problems.add(source.at("sets", index, "says"), text)
+        for number, rule in enumerate(declared.rules):
+            if rule.behaviour is not None:
+                problems.add(source.at("sets", index, "rules", number, "behaviour"), text)
 
 
 def _check_same_labels(read: Sequence[tuple[SignatureSets, Source]], problems: Problems) -> None:

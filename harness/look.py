@@ -214,6 +214,12 @@ def _chunk(item: Json) -> Chunk:
     )
 
 
+def monotonic_s(raw: bytes) -> float | None:
+    """Read the guest's monotonic clock, in seconds; None when it does not say."""
+    clocks = answer(raw).get("time")
+    return seconds(clocks.get("monotonic_s")) or None if isinstance(clocks, dict) else None
+
+
 def mapped_files(raw: bytes) -> tuple[str, ...]:
     """Read which files are mapped into the asked processes. One that has ended by now has none.
 

@@ -205,7 +205,10 @@ class ControlSummary(Frozen):
 
 
 class MatrixCell(Frozen):
-    """One cell of matrix.json. The order of the fields is the order in the file."""
+    """One cell of matrix.json. The order of the fields is the order in the file.
+
+    ``test_product``: the product is one of ours that exists to test the tool, and stands for no real one.
+    """
 
     key: Named
     id: Named
@@ -217,6 +220,7 @@ class MatrixCell(Frozen):
     product: Named
     profile: Named
     product_version: Text
+    test_product: bool = False
     signature: Named
     signature_from: Text
     signature_components: dict[str, Text]

@@ -11,6 +11,7 @@ from pydantic import (
 )
 
 from harness.attempt import Attempt, AttemptMeta, Kind, Role
+from harness.behaviour import TEST_PRODUCTS
 from harness.errors import Blame
 from harness.facts import AttributedDetection, Facts, Owner, StepSeen
 from harness.judgement import Judgement
@@ -162,6 +163,7 @@ def _asked(cell: Cell) -> dict[str, object]:
         "product": cell.product.name,
         "profile": cell.product.profile,
         "product_version": None,
+        "test_product": cell.product.name in TEST_PRODUCTS,
         "signature": schedule[-1],
         "signature_from": schedule[-2] if len(schedule) > 1 else None,
         "signature_components": {},

@@ -62,6 +62,7 @@ class Detection:
         set_label: Label of the signature set, when the record's own name says it (a set marker).
         at: The product's own time stamp, raw.
         count: How many records of the product were joined into this one.
+        age_s: How long ago it had happened when it was read, by the guest's own clock; None when nobody can tell.
     """
 
     seq: int
@@ -77,6 +78,7 @@ class Detection:
     set_label: str | None = None
     at: str | None = None
     count: int = 1
+    age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,16 @@ class Exclusion:
     path: str
 
 
-Observation = Detection | Unread | ScanFailure | Exclusion
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """The product says of itself which signature set it has loaded. Never believed; what is proven must not differ."""
+
+    seq: int
+    step: int | None
+    set_label: str
+
+
+Observation = Detection | Unread | ScanFailure | Exclusion | Statement
 
 
 class ProductParser(Protocol):

@@ -53,6 +53,14 @@ def protection_unproven(seen: Comparison) -> Finding | None:
                 drifted_to=sample.label if sample.active else None,
                 refs=(sample.seq,),
             )
+    for claim in facts.claims:
+        if claim.label != scheduled_at(facts, claim.border):
+            return seen.unclear(
+                f"The product says that signature {claim.label} is loaded {_where(facts, claim.border)}, and its"
+                f" reactions prove {scheduled_at(facts, claim.border)}: one of the two is not so.",
+                needs=frozenset({Need.RETRY}),
+                refs=(claim.seq,),
+            )
     if facts.scan_failures:
         return seen.unclear(
             f"The product says that it failed to check an object: {facts.scan_failures[0]}.",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from harness.behaviour import shown_product
 from harness.build import fold
 from harness.comparison import Comparison, Rule, older_version, trouble_refs, trouble_text, usable
 from harness.errors import Blame
@@ -32,7 +33,7 @@ from harness.scenario import INSPECT
 from harness.verdict import Finding, Need, Outcome
 
 #: Raised with every change of a rule that may change a verdict; part of the judgement key.
-RULES_VERSION = 2
+RULES_VERSION = 3
 
 #: A failure that is only a timeout convicts when the step had at least this many times the control's time.
 TIMEOUT_FACTOR = 3.0
@@ -154,7 +155,7 @@ def _product_acted(seen: Comparison) -> Finding | None:
     named = (taken or as_scheduled)[0]
     return seen.finding(
         outcome,
-        f"{facts.cell.product.name} {what} {named.object_path} at '{named.stage}'"
+        f"{shown_product(facts.cell.product.name)} {what} {named.object_path} at '{named.stage}'"
         f" ({named.detection.threat or 'no name recorded'}).",
         stage=as_scheduled[0].stage,
         blame=Blame.PRODUCT,
@@ -404,8 +405,8 @@ def _all_passed(seen: Comparison) -> Finding | None:
     if alerts:
         return seen.finding(
             Outcome.DETECTED,
-            f"Every step passed, but {facts.cell.product.name} raised {alerts[0].detection.threat or 'an alert'} about"
-            f" {alerts[0].object_path}.",
+            f"Every step passed, but {shown_product(facts.cell.product.name)} raised"
+            f" {alerts[0].detection.threat or 'an alert'} about {alerts[0].object_path}.",
             stage=alerts[0].stage,
             blame=Blame.PRODUCT,
             mechanism=alerts[0].detection.mechanism,

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 
 from pydantic import Field
 
-from harness.build import Build
+from harness.behaviour import Behaviour
+from harness.build import Artifact, Build, BuildFile
 from harness.frozen import Frozen
 
 #: The file name by which a rule names a build's installer.
@@ -23,6 +24,9 @@ class SignatureRule(Frozen):
     build: str = Field(default="*", description="Which versions; * matches all.")
     file: str = Field(description="A path in the build's manifest, or 'installer'.")
     threat: str = Field(min_length=1, description="The detection's name.")
+    behaviour: Behaviour | None = Field(
+        default=None, description="What a test product does about it; else it takes it."
+    )
 
 
 class SignatureSet(Frozen):
@@ -33,6 +37,9 @@ class SignatureSet(Frozen):
     knows_canary: bool = Field(default=True, description="False makes a set without the test object: a drill.")
     marker_of: str | None = Field(
         default=None, description="Carries another set's marker, as a reload that did not happen: a drill."
+    )
+    says: str | None = Field(
+        default=None, description="The label that a test product claims instead of this one: a lie."
     )
 
 
@@ -54,6 +61,7 @@ class KnownFile(Frozen):
     sha256: str
     md5: str
     size_bytes: int
+    behaviour: Behaviour | None = None
 
 
 class Signature(Frozen):
@@ -63,6 +71,7 @@ class Signature(Frozen):
     known: tuple[KnownFile, ...] = ()
     knows_canary: bool = True
     marker: str = Field(description="Label whose marker this set carries; its own unless a drill says otherwise.")
+    says: str | None = Field(default=None, description="The label that a test product claims; None is its own.")
 
 
 def resolve(declared: SignatureSet, builds: tuple[Build, ...]) -> Signature:
@@ -91,18 +100,16 @@ def resolve(declared: SignatureSet, builds: tuple[Build, ...]) -> Signature:
         known=tuple(known[key] for key in sorted(known)),
         knows_canary=declared.knows_canary,
         marker=declared.marker_of or declared.label,
+        says=declared.says,
     )
 
 
 def _files(build: Build, rule: SignatureRule) -> list[KnownFile]:
-    if rule.file == INSTALLER:
-        a = build.installer
-        return [KnownFile(threat=rule.threat, sha256=a.sha256, md5=a.md5, size_bytes=a.size_bytes)]
+    own: list[Artifact | BuildFile] = [build.installer]
+    if rule.file != INSTALLER:
+        own = [f for f in build.files if fnmatchcase(f.path.casefold(), rule.file.casefold())]
     return [
-        KnownFile(threat=rule.threat, sha256=f.sha256, md5=f.md5, size_bytes=f.size_bytes)
-        for f in build.files
-        if fnmatchcase(f.path.casefold(), rule.file.casefold())
-        and f.sha256 is not None
-        and f.md5 is not None
-        and f.size_bytes is not None
+        KnownFile(threat=rule.threat, sha256=f.sha256, md5=f.md5, size_bytes=f.size_bytes, behaviour=rule.behaviour)
+        for f in own
+        if f.sha256 is not None and f.md5 is not None and f.size_bytes is not None
     ]

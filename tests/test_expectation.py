@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.build import Component
 from harness.expectation import Expectations, Expected, differences
 from harness.facts import Owner
 from harness.matrix import FailedStep, MatrixCell, MatrixDetection
@@ -43,7 +44,7 @@ def found(cells: list[MatrixCell], *expected: Expected) -> tuple[str, ...]:
     return differences(Expectations(cells=expected), cells)
 
 
-def expected(cell: str = "*", outcome: Outcome = Outcome.QUARANTINED, **more: str | tuple[str, ...]) -> Expected:
+def expected(cell: str = "*", outcome: Outcome = Outcome.QUARANTINED, **more: object) -> Expected:
     return Expected.model_validate({"cell": cell, "outcome": outcome, **more})
 
 
@@ -94,3 +95,32 @@ def test_a_cell_that_nothing_is_documented_about_differs() -> None:
 
 def test_a_documented_cell_that_the_run_has_not_differs() -> None:
     assert found([], expected("9.9.9/*")) == ("9.9.9/*: no cell of the run has this id",)
+
+
+def late(after_s: float | None = 12.0, component: Component | None = Component.MODULE) -> MatrixCell:
+    found = detection(None).model_copy(update={"after_s": after_s, "component": component})
+    return make_matrix_cell(Outcome.QUARANTINED, detections=(found,), mechanism=Mechanism.BEHAVIOUR)
+
+
+def test_kind_of_file_mechanism_and_seconds_are_compared_where_they_are_documented() -> None:
+    whole = expected(component=("module",), mechanism="behaviour", after_s=(10, 20))
+    assert found([late()], whole) == ()
+    assert found([late(component=Component.MAIN, after_s=3.0)], expected()) == ()
+    [kind] = found([late(component=Component.MAIN)], whole)
+    assert kind.endswith("about main instead of module")
+    [mechanism] = found([late()], whole.model_copy(update={"mechanism": Mechanism.SIGNATURE}))
+    assert mechanism.endswith("by behaviour instead of signature")
+
+
+@pytest.mark.parametrize(("after_s", "shown"), [(9.9, "9.9"), (20.1, "20.1"), (None, "unknown")])
+def test_seconds_outside_their_bounds_and_unknown_ones_are_told(after_s: float | None, shown: str) -> None:
+    [said] = found([late(after_s)], expected(after_s=(10, 20)))
+    assert said.endswith(f"after {shown} s instead of 10 to 20 s")
+
+
+def test_a_cell_without_a_detection_has_no_kind_of_file_and_no_seconds() -> None:
+    said = found([make_matrix_cell(Outcome.QUARANTINED)], expected(component=("module",), after_s=(0, 1)))
+    assert [s.partition(": ")[2] for s in said] == [
+        "about nothing instead of module",
+        "after unknown s instead of 0 to 1 s",
+    ]

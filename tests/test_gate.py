@@ -94,6 +94,23 @@ def test_cells_of_the_reference_lab_count_as_missing() -> None:
     assert decide([reference, cell()], with_policy(allow_reference_lab=True)).state is State.PASS
 
 
+@pytest.mark.parametrize("outcome", [Outcome.COMPATIBLE, Outcome.QUARANTINED])
+def test_a_test_product_is_never_counted_whatever_the_policy_says(outcome: Outcome) -> None:
+    ours = cell(outcome, product="guard", test_product=True)
+    alone = decide([ours], with_policy(allow_reference_lab=True))
+    assert (alone.state, [r.ruling for r in alone.cells]) == (State.NOTHING, [Ruling.NEUTRAL])
+    assert "TEST guard is no real security product" in alone.cells[0].reason
+    beside = decide([ours, cell()])
+    assert (beside.state, beside.reason) == (State.PASS, "1 cell passed.")
+    unmarked = decide([cell(outcome, product="guard")])
+    assert unmarked.state is State.NOTHING
+
+
+def test_nothing_can_be_required_of_a_test_product() -> None:
+    with pytest.raises(ValidationError, match="test product of ours"):
+        Requirement(product="guard", scenario="fresh-install")
+
+
 def test_a_control_is_not_decided_about_and_is_no_pass() -> None:
     assert decide([cell(product="none")]).state is State.NOTHING
     assert decide([cell(product="none", outcome=Outcome.BUILD_FAULT), cell()]).state is State.PASS

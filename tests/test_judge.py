@@ -11,10 +11,10 @@ from pydantic import JsonValue
 
 from harness.attempt import INSTALL_JOB, Attempt, Kind, MemoryBlobs, Role
 from harness.build import Component
-from harness.facts import CanarySeen, Facts, Owner, SampleSeen, StepStatus
+from harness.facts import CanarySeen, Claim, Facts, Owner, SampleSeen, StepStatus
 from harness.image import Folder
 from harness.judge import created_in, judge, read
-from harness.observation import Action, Exclusion, Layer, ScanFailure, Unread
+from harness.observation import Action, Exclusion, Layer, ScanFailure, Statement, Unread
 from harness.verdict import Outcome
 from tests.attempt_script import (
     DOWNLOADS,
@@ -230,6 +230,21 @@ def test_a_detection_is_placed_at_the_step_whose_border_closed_its_piece_of_the_
     log = script.log.add(Kind.LOG, "/x/clamd.log", step=1, raw=b"x")
     [found] = script.facts(record(COMM_HOST, step=1, seq=log.seq)).detections
     assert (found.stage, found.after_s) == ("install", float(log.seq - begun))
+
+
+def test_an_act_that_the_product_dates_counts_from_its_own_time_and_never_before_the_step() -> None:
+    script = Script()
+    script.step(0)
+    begun = script.step(1).seq - 1
+    log = script.log.add(Kind.LOG, "/x/clamd.log", step=1, raw=b"x")
+    for age_s, after_s in ((0.25, log.seq - begun - 0.25), (1000.0, 0.0)):
+        [found] = script.facts(replace(record(COMM_HOST, step=1, seq=log.seq), age_s=age_s)).detections
+        assert found.after_s == after_s
+
+
+def test_what_a_product_says_of_itself_is_a_claim_about_the_border_at_which_it_was_asked() -> None:
+    seen = Script().facts(Statement(seq=3, step=None, set_label="a"), Statement(seq=4, step=2, set_label="b"))
+    assert seen.claims == (Claim(seq=3, border=-1, label="a"), Claim(seq=4, border=2, label="b"))
 
 
 @pytest.mark.parametrize(

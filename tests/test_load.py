@@ -30,7 +30,7 @@ from tests.fake_project import BUILD_SCRIPT, RECIPE, SUITE, Project, tiny_progra
 from tests.zip_files import write_zip
 
 ROOT = Path(__file__).resolve().parents[1]
-PRODUCTS = ["none", "clamav", "fapolicyd"]
+PRODUCTS = ["none", "clamav", "fapolicyd", "guard"]
 SHIPPED = sorted(
     [
         *(ROOT / "scenarios").rglob("*.yaml"),
@@ -233,6 +233,8 @@ def test_all_problems_of_all_files_stand_in_one_report_with_their_places(project
         ("sets.yaml", "label: 2026-11-05", "label: 2026-11-04", "the set '2026-11-04' is here twice"),
         ("sets.yaml", "label: 2026-11-05", "label: a/b", "is 'a/b', which does not fit"),
         ("sets.yaml", "  - label: 2026-11-04", "  - {label: 2026-11-04, marker_of: 2026-11-03}", "unknown set"),
+        ("sets.yaml", "label: 2026-11-05", "label: 2026-11-05\n    says: x", "only a test product (guard) behaves as"),
+        ("sets.yaml", "threat: Win.Trojan.Comm", "threat: T, behaviour: {}", "and 'clamav' is none"),
         ("sets.yaml", "file: hts_comm.dll", "file: hts_com.dll", "names the file 'hts_com.dll', which no matching"),
         ("suite.yaml", "version: 1.1.0", "version: 9.9.9", "was refused by its command. no such version"),
         ("recipe.yaml", "inputs: [make.py]", "inputs: [src/*.c]", "names the inputs 'src/*.c', and no file fits"),
@@ -498,13 +500,13 @@ def plan_without_a_compiler(name: str, folder: Path, monkeypatch: pytest.MonkeyP
     return expand(load_suite(path, images={"reference": make_image()}, known_products=PRODUCTS).suite)
 
 
-@pytest.mark.parametrize(("suite", "cells"), [("smoke", 2), ("demo", 12), ("full", 22), ("drills", 3)])
+@pytest.mark.parametrize(("suite", "cells"), [("smoke", 2), ("demo", 12), ("full", 22), ("drills", 3), ("guard", 15)])
 def test_a_shipped_suite_has_the_cells_of_its_story(
     suite: str, cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_without_a_compiler(suite, tmp_path, monkeypatch)
     assert len(plan.cells) == cells
-    assert plan.suite.drill == (suite == "drills")
+    assert plan.suite.drill == (suite in {"drills", "guard"})
     if suite in {"smoke", "demo", "full"}:
         incident = "1.0.0/reference/clamav-standard/2026-11-04+2026-11-05/released-then-updated"
         assert incident in [cell.id for cell in plan.cells]

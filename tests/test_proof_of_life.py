@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import Blame
-from harness.facts import ExclusionSeen, Facts, When
+from harness.facts import Claim, ExclusionSeen, Facts, When
 from harness.image import Folder
 from harness.proof_of_life import required_canaries
 from harness.rules import decide
@@ -102,6 +102,17 @@ LAB_ROWS = {
     ),
     "an update that did not arrive": inconclusive(
         "lab.protection", with_label(good(UPDATE), UPDATE_STEP, "2026-11-04"), "after 'vendor_update'"
+    ),
+    "a product that says it has another set than its reactions prove": inconclusive(
+        "lab.protection",
+        replace(good(), claims=(Claim(seq=1, border=-1, label="2026-11-01"),)),
+        "says that signature 2026-11-01 is loaded before the first step",
+        "prove 2026-11-04",
+    ),
+    "a product that says after its update what it said before": inconclusive(
+        "lab.protection",
+        replace(good(UPDATE), claims=(Claim(seq=1, border=UPDATE_STEP, label="2026-11-04"),)),
+        "2026-11-04 is loaded after 'vendor_update'",
     ),
     "an object that the product could not check": inconclusive(
         "lab.protection", replace(good(), scan_failures=("/a/b (failed to scan)",)), "failed to check", "/a/b"

@@ -14,11 +14,13 @@ ADAPTERS = {
     "none": "harness.products.none.adapter:NoProduct",
     "clamav": "harness.products.clamav.adapter:ClamAv",
     "fapolicyd": "harness.products.fapolicyd.adapter:Fapolicyd",
+    "guard": "harness.products.guard.adapter:Guard",
 }
 PARSERS = {
     "none": "harness.products.none.parse:PARSER",
     "clamav": "harness.products.clamav.parse:PARSER",
     "fapolicyd": "harness.products.fapolicyd.parse:PARSER",
+    "guard": "harness.products.guard.parse:PARSER",
 }
 
 

@@ -42,6 +42,7 @@ class Prober:
         canary: Makes the item to plant as a canary (without folder and name).
         marker: Makes the item that only the set of a label knows.
         logs: Guest paths of the product's logs, in the order in which they are read.
+        dated: Record the guest's monotonic clock with each piece, for a product that dates its records by it.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Prober:
         canary: Callable[[], Item],
         marker: Callable[[str], Item],
         logs: Sequence[str],
+        dated: bool = False,
     ) -> None:
         self._tools = tools
         self._layer = layer
         self._canary = canary
         self._marker = marker
         self._offsets: dict[str, tuple[int, int | None]] = dict.fromkeys(logs, (0, None))
+        self._dated = dated
         self._serial = count(1)
 
     def canary(self, folders: Mapping[Folder, str], *, when: When, deadline: Deadline) -> None:
@@ -113,27 +116,26 @@ class Prober:
         """Record what the logs have gained, reading again until every awaited name is there or patience ends."""
         missing = {name.encode() for name in awaited}
         for _ in deadline.sooner(RECORD_PATIENCE_S).poll(0.05):
-            request = {
-                "tail": [
-                    {"path": path, "offset": offset, "inode": inode} for path, (offset, inode) in self._offsets.items()
-                ]
-            }
-            pieces = look.chunks(self._tools.guest.observe(request, deadline=deadline))
+            tails = [{"path": path, "offset": at, "inode": inode} for path, (at, inode) in self._offsets.items()]
+            request = {"tail": tails, **({"time": True} if self._dated else {})}
+            answer = self._tools.guest.observe(request, deadline=deadline)
+            read_at = {"guest_mono_s": look.monotonic_s(answer)} if self._dated else {}
+            pieces = look.chunks(answer)
             known = [piece for piece in pieces if piece.path in self._offsets]
             for piece in known:
                 missing = {name for name in missing if name not in piece.content}
                 if piece.content or piece.error or piece.reset:
-                    self._keep(piece)
+                    self._keep(piece, read_at)
             if not missing:
                 return
 
-    def _keep(self, piece: look.Chunk) -> None:
+    def _keep(self, piece: look.Chunk, read_at: Mapping[str, JsonValue]) -> None:
         offset, _ = self._offsets[piece.path]
         self._offsets[piece.path] = (piece.next_offset if piece.error is None else offset, piece.inode)
         self._tools.record(
             Kind.LOG,
             piece.path,
-            data={"offset": offset, "reset": piece.reset, "error": piece.error},
+            data={"offset": offset, "reset": piece.reset, "error": piece.error, **read_at},
             blob=piece.content,
             truncated=piece.truncated,
         )

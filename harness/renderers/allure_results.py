@@ -28,6 +28,7 @@ from allure_commons.utils import uuid4
 
 from harness.as_test import AsTest, Status, as_test, observed_lines
 from harness.attempt import Kind
+from harness.behaviour import shown_product
 from harness.errors import InputError
 from harness.evidence import AttemptEvidence, CellEvidence, Excerpt, StepLine
 from harness.facts import Owner, StepStatus
@@ -111,7 +112,9 @@ def fill(
     cell = test.cell
     files = _Files()
     decider = evidence.decider if evidence is not None else None
-    result.name = _line(f"{cell.product}-{cell.profile} {_schedule(cell)}, {cell.build.version}, {cell.scenario}")
+    result.name = _line(
+        f"{shown_product(cell.product)}-{cell.profile} {_schedule(cell)}, {cell.build.version}, {cell.scenario}"
+    )
     result.fullName = _line(f"hts-compat/{cell.id}")
     result.titlePath = [_line(text) for text in (run.suite, cell.build.version, cell.scenario)]
     result.historyId = result.testCaseId = _digest(cell.id)
@@ -154,7 +157,7 @@ def _labels(cell: MatrixCell, run: MatrixRun) -> Iterator[Label]:
     yield Label(LabelType.PARENT_SUITE, _line(run.suite))
     yield Label(LabelType.SUITE, _line(f"{cell.build.name} {cell.build.version}"))
     yield Label(LabelType.SUB_SUITE, _line(cell.scenario))
-    yield Label(LabelType.FEATURE, _line(f"{cell.product}-{cell.profile}"))
+    yield Label(LabelType.FEATURE, _line(f"{shown_product(cell.product)}-{cell.profile}"))
     yield Label(LabelType.STORY, _line(_schedule(cell)))
     yield Label(LabelType.SEVERITY, severity.value)
     yield Label(LabelType.FRAMEWORK, "hts-compat")
@@ -162,6 +165,8 @@ def _labels(cell: MatrixCell, run: MatrixRun) -> Iterator[Label]:
     yield Label("lab", cell.lab.value)
     marks = [cell.outcome.value, cell.stage, cell.mechanism.value if cell.mechanism is not None else None]
     yield from (Label(LabelType.TAG, _line(mark)) for mark in (f"{cell.lab.value}-lab", *marks) if mark is not None)
+    if cell.test_product:
+        yield Label(LabelType.TAG, "test-product")
     if cell.cached:
         yield Label(LabelType.TAG, "from-store")
 
@@ -170,7 +175,7 @@ def _parameters(cell: MatrixCell) -> Iterator[Parameter]:
     axes = {
         "build": cell.build.version,
         "image": cell.image,
-        "product": f"{cell.product}-{cell.profile}",
+        "product": f"{shown_product(cell.product)}-{cell.profile}",
         "signatures": _schedule(cell),
         "scenario": cell.scenario,
     }

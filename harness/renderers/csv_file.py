@@ -22,10 +22,11 @@ Value = str | float | bool | None
 
 COLUMNS = (
     "run", "build", "build_version", "build_sha256", "image", "lab", "product", "profile", "product_version",
-    "signature_from", "signature", "scenario", "outcome", "stage", "rule", "reason", "assurance", "blame", "mechanism",
-    "flaky", "confirmed", "cached", "slowdown", "observed_s", "threat", "target", "component", "action", "after_s",
-    "failed_expectation", "failed_code", "dialog", "canaries_reacted", "canaries_tried", "signature_before",
-    "signature_after", "control_outcome", "attempts", "cause", "started_at", "duration_s", "cell", "key",
+    "test_product", "signature_from", "signature", "scenario", "outcome", "stage", "rule", "reason", "assurance",
+    "blame", "mechanism", "flaky", "confirmed", "cached", "slowdown", "observed_s", "threat", "target", "component",
+    "action", "after_s", "failed_expectation", "failed_code", "dialog", "canaries_reacted", "canaries_tried",
+    "signature_before", "signature_after", "control_outcome", "attempts", "cause", "started_at", "duration_s", "cell",
+    "key",
 )  # fmt: skip
 
 
@@ -73,6 +74,7 @@ def row(cell: MatrixCell) -> dict[str, Value]:
         "product": cell.product,
         "profile": cell.profile,
         "product_version": cell.product_version,
+        "test_product": cell.test_product,
         "signature_from": cell.signature_from,
         "signature": cell.signature,
         "scenario": cell.scenario,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+from harness.behaviour import shown_product
 from harness.evidence import AttemptEvidence, CellEvidence, StepLine
 from harness.facts import Owner, StepStatus
 from harness.inert_text import visible
@@ -57,7 +58,8 @@ def _verdict(cell: MatrixCell) -> Iterator[str]:
     yield f"  {', '.join(_short(mark) for mark in marks if mark is not None)}"
     version = f" {cell.product_version}" if cell.product_version is not None else ""
     parts = ", ".join(f"{name} {value or 'unknown'}" for name, value in cell.signature_components.items())
-    yield f"  {_short(cell.product + version)}: {_short(column_of(cell).title)}{_short(f' ({parts})' if parts else '')}"
+    product = shown_product(cell.product)
+    yield f"  {_short(product + version)}: {_short(column_of(cell).title)}{_short(f' ({parts})' if parts else '')}"
     yield f"  {cell.lab.value} lab, image {_short(cell.image)}, build {_short(cell.build.sha256)}"
 
 

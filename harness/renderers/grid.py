@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
+from harness.behaviour import shown_product
 from harness.matrix import Matrix, MatrixCell
 from harness.verdict import Outcome
 
@@ -70,7 +71,7 @@ class Column:
         """Give the column's whole name."""
         if self.product == self.signature:  # the control: none @ none
             return self.product
-        return f"{self.product} {self.profile} @ {self.signatures}"
+        return f"{shown_product(self.product)} {self.profile} @ {self.signatures}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ class Section:
     def products(self) -> list[tuple[str, str, int]]:
         """Give (product, profile, number of columns) for the heads that span columns."""
         runs = groupby(self.columns, key=lambda c: (c.product, c.profile))
-        return [(product, profile, len(list(columns))) for (product, profile), columns in runs]
+        return [(shown_product(product), profile, len(list(columns))) for (product, profile), columns in runs]
 
 
 def column_of(cell: MatrixCell) -> Column:
@@ -177,7 +178,7 @@ def causes(matrix: Matrix) -> tuple[Cause, ...]:
 
 
 def _alike(cell: MatrixCell) -> tuple[Outcome, str | None, str | None, str | None, str | None]:
-    product = f"{cell.product} {cell.profile}"
+    product = f"{shown_product(cell.product)} {cell.profile}"
     found = next(iter(cell.detections), None)
     step = cell.failed_step
     if cell.outcome is Outcome.BUILD_FAULT:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from harness.as_test import AsTest, Status, as_test, evidence_lines, observed_lines
+from harness.behaviour import shown_product
 from harness.evidence import CellEvidence
 from harness.inert_text import visible
 from harness.matrix import MatrixRun
@@ -70,7 +71,7 @@ def _add(suite: ET.Element, run: MatrixRun, test: AsTest, evidence: CellEvidence
         suite,
         "testcase",
         {
-            "classname": _text(f"{run.suite}.{cell.product}-{cell.profile}"),
+            "classname": _text(f"{run.suite}.{shown_product(cell.product)}-{cell.profile}"),
             "name": _text(cell.id),
             "time": _seconds(_spent(test)),
         },

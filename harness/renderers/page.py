@@ -32,6 +32,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import JsonValue
 
+from harness.behaviour import shown_product
 from harness.evidence import AttemptEvidence, CellEvidence
 from harness.inert_text import visible
 from harness.matrix import Matrix, MatrixCell, MatrixRun
@@ -79,13 +80,14 @@ class PageRenderer:
             css=Markup(css),  # noqa: S704  # our own file
             js=Markup(js),  # noqa: S704  # our own file
             run=_run(matrix.run),
+            test_products=", ".join(sorted({visible(c.product) for c in matrix.cells if c.test_product})),
             headline=_headline(matrix),
             also=_also(matrix),
             bars=_bars(matrix),
             counts=_counts(matrix),
             cell_count=len(matrix.cells),
             causes=[_cause(cause, index) for cause in found],
-            products=list(names.products),
+            products=[(name, visible(shown)) for name, shown in _shown_products(laid).items()],
             builds=list(names.builds.values()),
             sections=[_section(section, index, names) for section in laid],
             legend=[(outcome.value, group.value) for outcome, group in GROUPS.items()],
@@ -272,6 +274,15 @@ def _product_name(column: Column) -> str:
     return visible(f"{column.product}-{column.profile}")
 
 
+def _shown_products(laid: Sequence[Section]) -> dict[str, str]:
+    """Give each product's name as people read it, by the name that stands in links."""
+    return {
+        _product_name(column): f"{shown_product(column.product)}-{column.profile}"
+        for section in laid
+        for column in section.columns
+    }
+
+
 def _is_control(column: Column) -> bool:
     return column.product == column.signature
 
@@ -405,7 +416,8 @@ class _Data:
 
     def _cell(self, cell: MatrixCell, shown: JsonValue) -> str:
         left_out = shown is None and cell.id in self.report.evidence
-        value = cell.model_dump_json(exclude_none=True, exclude={"evidence"} if left_out else None)
+        named = cell.model_copy(update={"product": shown_product(cell.product)}) if cell.test_product else cell
+        value = named.model_dump_json(exclude_none=True, exclude={"evidence"} if left_out else None)
         text = value if _is_plain(value) else _json(_compact(json.loads(value)))
         if shown is None:
             return f'{text[:-1]},"left_out":true}}' if left_out else text

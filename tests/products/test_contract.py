@@ -38,9 +38,10 @@ OLD, NEW = "2026-11-04", "2026-11-05"
 STOPS = {
     "clamav": ["/usr/bin/pkill", "-KILL", "-x", "clamd|clamonacc"],
     "fapolicyd": ["/usr/bin/pkill", "-KILL", "-x", "fapolicyd"],
+    "guard": ["/usr/bin/pkill", "-KILL", "-x", "hts-test-guard"],
     NAME: [GUARD, "stop"],
 }
-REAL = [pytest.param(name, marks=pytest.mark.guest) for name in ("clamav", "fapolicyd")]
+REAL = [pytest.param(name, marks=pytest.mark.guest) for name in ("clamav", "fapolicyd", "guard")]
 
 
 def soon() -> Deadline:

@@ -1,7 +1,8 @@
 """Parsers of products, tested from recordings: one folder a parser, one file a case; a new case needs no Python.
 
 A recording says what it is ``about``, and holds ``events`` (pieces of logs with the step at whose border they were
-read, as ``text`` or as ``hex``; the ``rules`` or ``settings`` in force; a ``sample``) and every observation that is
+read, as ``text`` or as ``hex``, with the guest's clock ``read_at``; the ``rules`` or ``settings`` in force; the
+``status`` that a product gives of itself; a ``sample``) and every observation that is
 ``expected`` of them, in order. Of each, the attributes that are named are compared.
 """
 
@@ -25,7 +26,7 @@ from tests.builders import EventLog, make_attempt
 
 RECORDED = Path(__file__).parent.parent / "recorded"
 CASES = sorted(RECORDED.glob("*/*.yaml"))
-READABLE = ("clamav", "fapolicyd")
+READABLE = ("clamav", "fapolicyd", "guard")
 
 
 def events_of(recording: Mapping[str, Any]) -> EventLog:
@@ -37,12 +38,15 @@ def events_of(recording: Mapping[str, Any]) -> EventLog:
         if "log" in item:
             raw = bytes.fromhex(item["hex"]) if "hex" in item else item["text"].encode()
             path = f"/run/hts-compat/x/{item['log']}"
-            log.add(Kind.LOG, path, step=step, raw=raw, offset=offsets[path], reset=False, error=None)
+            clock = {"guest_mono_s": item["read_at"]} if "read_at" in item else {}
+            log.add(Kind.LOG, path, step=step, raw=raw, offset=offsets[path], reset=False, error=None, **clock)
             offsets[path] += len(raw)
         elif "rules" in item:
             log.add(Kind.PRODUCT, "rules", step=step, names=item["rules"])
         elif "settings" in item:
             log.add(Kind.PRODUCT, "settings", step=step, raw=item["settings"].encode())
+        elif "status" in item:
+            log.add(Kind.PRODUCT, "status", step=step, **item["status"])
         else:
             assert item == {"sample": True}
             log.add(Kind.SAMPLE, border=-1, items=[])
@@ -85,7 +89,7 @@ def test_the_absence_of_a_product_records_nothing() -> None:
 
 PIECES = st.lists(
     st.tuples(
-        st.sampled_from(["clamd.log", "clamonacc.log", "decisions.log"]),
+        st.sampled_from(["clamd.log", "clamonacc.log", "decisions.log", "guard.log"]),
         st.sampled_from([None, 0, 1, 9]),
         st.one_of(
             st.binary(max_size=40),
@@ -104,6 +108,9 @@ PIECES = st.lists(
                         b"\xff",
                         b" (deleted)",
                         b" ERROR",
+                        b'{"action": "denied", "threat": "T", "path": "/a"',
+                        b', "mono_s": 1e400',
+                        b"}",
                     ]
                 ),
                 max_size=8,
