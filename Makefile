@@ -33,3 +33,6 @@ chaos: setup  ## the harness killed, the power cut: ends non-zero on any loss or
 
 bench: setup  ## the measurements, one after the other; ARGS=--quick for the short ones
 	@set -e; for bench in benchmarks/bench_*.py; do $(BIN)/python "$$bench" --json $(ARGS); done
+
+chaos: setup  ## faults at every seam; ends non-zero on a wrong verdict or a leak
+	@$(BIN)/python -m tests.faults.chaos_fakes $(ARGS)

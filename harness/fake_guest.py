@@ -34,6 +34,7 @@ class Mischief:
         only_alerts, only_denies: The product does no more than this about known files.
         stranger_at: The product denies something that is neither the build's nor ours.
         stops_at: The product ends.
+        pauses_during: The product lets everything pass while this moment lasts, and is back at the next one.
         keeps_old_set: A vendor's update says that it worked, and did not.
         log_cut_from: From then on the product's log can be read in part only.
     """
@@ -51,6 +52,7 @@ class Mischief:
     only_denies: bool = False
     stranger_at: str | None = None
     stops_at: str | None = None
+    pauses_during: str | None = None
     keeps_old_set: bool = False
     log_cut_from: str | None = None
 
@@ -131,6 +133,10 @@ class FakeMachine:
     def since(self, moment: str | None) -> bool:
         """Tell whether a moment has begun; never for None."""
         return moment in self.moments
+
+    def within(self, moment: str | None) -> bool:
+        """Tell whether a moment is the one that began last; never for None."""
+        return bool(self.moments) and self.moments[-1] == moment
 
     def opened(self, path: str) -> tuple[int, bytes]:
         """Open a file as the desktop user; give the errno (0 is success) and the bytes."""

@@ -62,11 +62,13 @@ def judge(attempts: Sequence[Attempt], controls: Sequence[Attempt], *, parsers: 
         confirm: How many attempts a bad outcome needs (the suite's).
 
     Raises:
-        ValueError: There is no attempt.
+        ValueError: There is no attempt, or one is of another cell: a verdict about two questions answers neither.
     """
     if not attempts:
         msg = "a cell without attempts has no verdict"
         raise ValueError(msg)
+    refuse_strangers(attempts, attempts[0].cell)
+    refuse_strangers(controls, attempts[0].cell.control())
     control_facts = [read(control, parsers=parsers) for control in controls]
     created = created_in(control_facts)
     facts = [read(attempt, parsers=parsers, created=created) for attempt in attempts]
@@ -79,6 +81,18 @@ def judge(attempts: Sequence[Attempt], controls: Sequence[Attempt], *, parsers: 
         controls=tuple(control_facts),
         control_findings=tuple(decide(c, [o for o in control_facts if o is not c]) for c in control_facts),
     )
+
+
+def refuse_strangers(attempts: Sequence[Attempt], cell: Cell) -> None:
+    """Hold a store, or whoever collected attempts, to its word that all of them are of one cell.
+
+    Raises:
+        ValueError: One is of another.
+    """
+    for attempt in attempts:
+        if attempt.cell != cell and attempt.cell.execution_key() != cell.execution_key():
+            msg = f"attempt '{attempt.meta.id}' is of cell '{attempt.cell.id}', and not of '{cell.id}'"
+            raise ValueError(msg)
 
 
 def created_in(controls: Sequence[Facts]) -> frozenset[str]:

@@ -249,6 +249,7 @@ def _step_failed(seen: Comparison) -> Finding | None:
             blame=Blame.PRODUCT,
             mechanism=alerts[0].detection.mechanism,
             needs=frozenset({Need.CONFIRM}),
+            failure=step.failure,
             refs=(step.seq, *sorted({d.detection.seq for d in alerts})),
         )
     unread = seen.facts.unread
@@ -260,6 +261,7 @@ def _step_failed(seen: Comparison) -> Finding | None:
         blame=Blame.PRODUCT,
         mechanism=Mechanism.UNKNOWN,
         needs=frozenset({Need.CONFIRM}),
+        failure=step.failure,
         refs=(step.seq,),
     )
 

@@ -7,6 +7,7 @@ is still a quarantine). Only the host's own trouble (a disk that is full) is rai
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -129,6 +130,21 @@ def run_cell(
     return recorder.attempt()
 
 
+def _checked(installer: Callable[[Build], bytes]) -> Callable[[Build], bytes]:
+    """Give a build's installer only when it is the one that the cell names: another would be judged under its name."""
+
+    def given(build: Build) -> bytes:
+        content = installer(build)
+        if hashlib.sha256(content).hexdigest() != build.installer.sha256:
+            raise InputError(
+                f"The installer of build {build.version} is not the one that the run began with.",
+                hint="It was changed meanwhile, or could not be read whole. Start a new run for a new build.",
+            )
+        return content
+
+    return given
+
+
 @contextmanager
 def _trouble_recorded(recorder: Recorder, lease: Lease) -> Iterator[None]:
     """Turn trouble inside into an event, while the guest can still be asked whether it died of it."""
@@ -158,7 +174,7 @@ def _run_steps(
     on_stage: Callable[[str], None],
 ) -> _Installed:
     """Run the steps up to the first that fails, sampling protection behind each; tell what became of the build."""
-    runner = StepRunner(cell, guest, product, recorder.record, installer=rig.installer)
+    runner = StepRunner(cell, guest, product, recorder.record, installer=_checked(rig.installer))
     installed = _Installed(ever=False, still=False)
     for index, step in enumerate(cell.scenario.steps):
         on_stage(step.kind)

@@ -33,6 +33,7 @@ from harness.plan import Cell, Plan
 from harness.recorder import Recorder
 from harness.rules import RULES_VERSION
 from harness.run_cell import Rig, run_cell
+from harness.settle import guests_wanted
 from harness.slots import Slots
 from harness.stores.api import RunInfo, RunState, StaleClaim, StaleRun, Store
 from harness.verdict import Need, Outcome
@@ -550,7 +551,7 @@ class _CellRun:
             return Need.ALONE
         # A timeout beside other guests convicts nobody, so it confirms nothing either.
         sure = [f for f in telling if Need.ALONE not in f.needs]
-        if Need.CONFIRM in needs and len(sure) < self._session.plan.suite.confirm:
+        if Need.CONFIRM in needs and len(sure) < guests_wanted(sure, confirm=self._session.plan.suite.confirm):
             return Need.CONFIRM
         return None
 

@@ -2,10 +2,13 @@
 
 1. Total and deterministic; the order of findings does not matter.
 2. Taking evidence of life away from an attempt never introduces COMPATIBLE or DETECTED.
+3. A record of the product's own act stands alone. A failed step must repeat, in the same way or on one guest more: two
+   accidents of ours beside each other are no conviction.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +19,9 @@ from harness.verdict import BAD, GOOD, Finding, Need, Outcome, Verdict
 
 #: These outcomes rest on the product's own record about the build, which stands whatever other attempts say.
 _PRODUCT_EVIDENCE = frozenset({Outcome.QUARANTINED, Outcome.BLOCKED})
+
+#: The rule whose findings rest on a failed step: an alert beside it says that the product minded, not that it acted.
+_STEP_FAILED = "step.failed"
 
 _SEVERITY = (Outcome.QUARANTINED, Outcome.BLOCKED, Outcome.BROKEN, Outcome.BUILD_FAULT)
 
@@ -33,7 +39,7 @@ def settle(findings: Sequence[Finding], *, stages: Sequence[str], confirm: int =
         make it ``flaky``.
     """
     ordered = tuple(sorted(findings, key=lambda f: (f.attempt_id, f.rule)))
-    acted = [f for f in ordered if f.outcome in _PRODUCT_EVIDENCE]
+    acted = [f for f in ordered if f.outcome in _PRODUCT_EVIDENCE and f.rule != _STEP_FAILED]
     if acted:
         return _convict(acted, ordered, stages=stages, confirm=confirm)
     bad = [f for f in ordered if f.outcome in BAD]
@@ -44,8 +50,8 @@ def settle(findings: Sequence[Finding], *, stages: Sequence[str], confirm: int =
     if bad:
         faults = [f for f in bad if f.outcome is Outcome.BUILD_FAULT]
         # A build fault is confirmed by the control guests that fail in the same way, and needs no second own attempt.
-        wanted = 1 if len(faults) == len(bad) else confirm
-        if len({f.outcome for f in bad}) == 1 and len(bad) >= wanted and not good:
+        wanted = 1 if len(faults) == len(bad) else guests_wanted(bad, confirm=confirm)
+        if len(faults) in {0, len(bad)} and len(bad) >= wanted and not good:
             return _convict(bad, ordered, stages=stages, confirm=wanted)
         return _unsettled(bad[0], ordered, f"{bad[0].outcome} did not repeat on a fresh guest.")
     doubts = [f for f in ordered if f.outcome is Outcome.INCONCLUSIVE and (Need.RETRY not in f.needs or f.doubts)]
@@ -71,6 +77,13 @@ def settle(findings: Sequence[Finding], *, stages: Sequence[str], confirm: int =
     )
 
 
+def guests_wanted(findings: Sequence[Finding], *, confirm: int) -> int:
+    """Say how many guests must have failed before a failed step convicts: one more when no failure came back alike."""
+    alike = Counter(f.failure for f in findings if f.failure is not None)
+    unlike = len(alike) > 1 and max(alike.values()) < confirm
+    return confirm + 1 if unlike else confirm
+
+
 def _settle_good(good: Sequence[Finding], ordered: tuple[Finding, ...]) -> Verdict:
     """Take the worst of the good findings; an alert about the build in an attempt that the lab lost stands as well."""
     worst = next((f for f in good if f.outcome is Outcome.DETECTED), good[0])
@@ -94,7 +107,7 @@ def _settle_good(good: Sequence[Finding], ordered: tuple[Finding, ...]) -> Verdi
 
 def _timeouts_of(bad: Sequence[Finding], ordered: Sequence[Finding]) -> list[Finding]:
     """Give the findings that only ran out of time beside other guests: they confirm nothing, and contradict nothing."""
-    stages = {f.stage for f in bad if f.rule == "step.failed"}
+    stages = {f.stage for f in bad if f.rule == _STEP_FAILED}
     return [f for f in ordered if f.outcome is Outcome.INCONCLUSIVE and Need.ALONE in f.needs and f.stage in stages]
 
 

@@ -52,6 +52,7 @@ class Finding:
         needs: Attempts that would let us say more; the session makes them.
         refs: ``seq`` of the events that decided, in the attempt.
         suspicion: What an equal finding on a fresh guest would prove; compared, never shown.
+        failure: How the step failed (its index, expectation and code) where that convicts; None elsewhere. Compared.
         doubts: What speaks against the build in an attempt that trouble of ours lost. A retry that passes does not
             take it away.
         drifted_to: The signature that was really loaded, when that is not the scheduled one.
@@ -68,6 +69,7 @@ class Finding:
     refs: tuple[int, ...] = ()
     detections: tuple[AttributedDetection, ...] = ()
     suspicion: tuple[str, ...] = ()
+    failure: tuple[int, str | None, int | None] | None = None
     doubts: tuple[str, ...] = ()
     drifted_to: str | None = None
     slowdown: float | None = None

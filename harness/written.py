@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from harness.attempt import Attempt
-from harness.judge import Judged
+from harness.judge import Judged, refuse_strangers
 from harness.judgement import Judgement
 from harness.matrix_cell import Tried, cell_of
 from harness.plan import Cell
@@ -37,7 +37,12 @@ def written(
     now: datetime,
     cached_from: str | None = None,
 ) -> Judgement:
-    """Write a verdict down, with all that it was computed from and its object of matrix.json."""
+    """Write a verdict down, with all that it was computed from and its object of matrix.json.
+
+    Raises:
+        ValueError: An attempt is of another cell.
+    """
+    refuse_strangers(attempts, cell)
     verdict = judged.verdict
     own, beside = tried(judged, attempts, controls)
     shown = cell_of(cell, verdict, attempts=own, controls=beside, cached_from=cached_from)

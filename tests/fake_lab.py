@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from harness.fake_guest import FakeMachine, FakeProgram, Mischief
-from harness.image import Folder
+from harness.image import Folder, Image
 from harness.judgement import Judgement
 from harness.observation import ProductParser
 from harness.plan import NO_PRODUCT, Cell, Plan, ProductChoice
@@ -208,6 +208,7 @@ class FakeLab:
         self._lock = threading.Lock()
         self._last: Counter[str] = Counter()
         self.provider = provider or FakeProvider(guarded_machine)
+        self.desktop: Callable[[Image, FakeTransport, FakeProgram], FakeSystem] = FakeSystem
 
     @property
     def guests(self) -> int:
@@ -274,7 +275,7 @@ class FakeLab:
             number = self._last[cell.id]
         self._before_guest(cell, number)
         transport.machine.mischief = self._script(cell, number)
-        return FakeSystem(cell.image, transport, _program(cell, self._faults.get(cell.build.version)))
+        return self.desktop(cell.image, transport, _program(cell, self._faults.get(cell.build.version)))
 
 
 def judged(result: RunResult, cell: Cell) -> Judgement:

@@ -690,6 +690,14 @@ def test_a_cell_without_attempts_has_no_verdict() -> None:
         judge([], [], parsers=parsers())
 
 
+def test_attempts_of_another_cell_are_refused_as_they_answer_another_question() -> None:
+    mine, other = Script(make_cell()), Script(make_cell(build=make_build("9.9.9")))
+    with pytest.raises(ValueError, match=r"is of cell '9\.9\.9"):
+        judge([mine.attempt(), other.attempt(id="attempt-2")], [], parsers=parsers())
+    with pytest.raises(ValueError, match=r"is of cell '1\.0\.0/reference/clamav"):
+        judge([mine.attempt()], [mine.attempt(id="control-1")], parsers=parsers())
+
+
 def passing(role: Role, id: str) -> Attempt:  # noqa: A002
     script = Script(CELL.control())
     for index in range(LAST):

@@ -258,3 +258,15 @@ def test_guests_are_named_by_run_and_nonce_so_that_they_are_found_again() -> Non
     lab = FakeLab()
     attempt_of(cell(), rig=lab.rig())
     assert list(lab.provider.machines) == ["run-1-abcdef012345"]
+
+
+# --- what is delivered is what was asked about ------------------------------------------------------------------------
+
+
+def test_an_installer_that_is_not_the_cell_s_is_never_delivered() -> None:
+    lab = FakeLab()
+    rig = replace(lab.rig(), installer=lambda _build: b"another build by now")
+    with pytest.raises(InputError, match="not the one that the run began with"):
+        run_cell(meta_of(cell()), rig, run_id="run-1")
+    [machine] = lab.provider.machines.values()
+    assert not any("setup" in path for path in machine.files)

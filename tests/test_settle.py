@@ -109,10 +109,28 @@ def test_product_evidence_is_confirmed_by_a_second_guest() -> None:
 
 @pytest.mark.parametrize("other", [passes, detected, trouble, broken, fault, crashed, changed, stranger])
 def test_product_evidence_stands_whatever_another_attempt_says_and_is_flaky(other: Make) -> None:
-    for evidence, outcome in ((quarantined("a"), Outcome.QUARANTINED), (blocked_by_alert("a"), Outcome.BLOCKED)):
+    denied = quarantined("a", action=Action.DENIED)
+    for evidence, outcome in ((quarantined("a"), Outcome.QUARANTINED), (denied, Outcome.BLOCKED)):
         verdict = settled(evidence, other("b"))
         assert (verdict.outcome, verdict.flaky, verdict.confirmed) == (outcome, True, False)
         assert len(verdict.findings) == 2
+
+
+@pytest.mark.parametrize("other", [passes, detected, trouble, crashed, changed, stranger])
+def test_a_failure_beside_an_alert_must_repeat_as_any_failure_must(other: Make) -> None:
+    """The record says that the product minded; that it made the step fail is our conclusion."""
+    verdict = settled(blocked_by_alert("a"), other("b"))
+    assert (verdict.outcome, verdict.flaky) == (Outcome.INCONCLUSIVE, True)
+    assert settled(blocked_by_alert("a"), blocked_by_alert("b")).outcome is Outcome.BLOCKED
+
+
+def test_two_failures_of_different_kinds_convict_only_with_a_third_guest() -> None:
+    """Two accidents of ours look like this: a program that dies once, and a connection that drops in another guest."""
+    assert settled(broken("a", LAUNCH), broken("b", CONNECT)).outcome is Outcome.INCONCLUSIVE
+    third = settled(broken("a", LAUNCH), broken("b", CONNECT), broken("c", INSTALL))
+    assert (third.outcome, third.stage, third.flaky, third.confirmed) == (Outcome.BROKEN, "install", True, True)
+    again = settled(broken("a", LAUNCH), broken("b", CONNECT), broken("c", CONNECT))
+    assert (again.outcome, again.stage, again.flaky) == (Outcome.BROKEN, "launch", True)
 
 
 def test_a_failure_with_an_alert_and_the_same_without_one_is_blocked() -> None:
@@ -125,9 +143,8 @@ def test_of_two_product_outcomes_the_graver_is_shown() -> None:
     assert (verdict.outcome, verdict.stage, verdict.flaky) == (Outcome.QUARANTINED, "launch", True)
 
 
-@pytest.mark.parametrize("make", [quarantined, broken])
-def test_the_same_outcome_at_two_stages_is_shown_at_the_earlier_and_flaky(make: Callable[[str, int], Finding]) -> None:
-    verdict = settled(make("a", LAUNCH), make("b", INSTALL))
+def test_the_same_outcome_at_two_stages_is_shown_at_the_earlier_and_flaky() -> None:
+    verdict = settled(quarantined("a", LAUNCH), quarantined("b", INSTALL))
     assert (verdict.stage, verdict.flaky, verdict.decided_by) == ("install", True, "b")
     assert "'install'" in verdict.reason
 

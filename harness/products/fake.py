@@ -18,7 +18,7 @@ from harness.image import Folder
 from harness.observation import Action, Layer
 from harness.products.api import Tools
 from harness.products.fake_log import LOG, MARKER_PREFIX, line_of
-from harness.products.probe import Item, Prober
+from harness.products.probe import Item, Prober, push_proven
 from harness.signature import Signature
 
 DATABASE = "/run/hts-compat/fake/set.json"
@@ -67,6 +67,8 @@ class FakeGuard:
         if threat.startswith((CANARY_NAME, MARKER_PREFIX)):
             self._write(Action.DENIED, threat, content, path)
             return False
+        if self._machine.within(mischief.pauses_during):
+            return True
         if mischief.acts_at is not None and not self._machine.since(mischief.acts_at):
             return True
         return self._reacts(threat, content, path)
@@ -115,7 +117,7 @@ class FakeProduct:
 
     def pin(self, signature: Signature, *, deadline: Deadline) -> None:
         """Load another set; see ``Product.pin``."""
-        self._admin.push(json.dumps(_set_of(signature)).encode(), DATABASE, deadline=deadline)
+        push_proven(self._admin, json.dumps(_set_of(signature)).encode(), DATABASE, deadline=deadline)
         self._admin.run([GUARD, "load"], deadline=deadline)
         self._prober.await_set(signature, deadline=deadline.sooner(PATIENCE_S))
 

@@ -20,6 +20,7 @@ from harness.image import Folder
 from harness.observation import Layer
 from harness.products.api import Tools
 from harness.signature import Signature
+from harness.transports.api import Transport
 
 #: How long a product may take to write the record of a denial that has already happened.
 RECORD_PATIENCE_S = 3.0
@@ -170,6 +171,22 @@ class Prober:
         self._tools.record(Kind.PLANTED, data={"items": [dict(place) for place in placed]})
         sent = [{key: value for key, value in item.items() if key != "ending"} for item in named]
         return self._tools.guest.plant(nonce, sent, deadline=deadline), placed
+
+
+def push_proven(admin: Transport, content: bytes, path: str, *, deadline: Deadline, owner: str | None = None) -> None:
+    """Put what a product shall know into its guest, and read it back: a marker proves which set, not that it is whole.
+
+    Raises:
+        ProtectionNotProven: What lies in the guest is not what was sent.
+    """
+    admin.push(content, path, deadline=deadline, owner=owner)
+    try:
+        found, cut = admin.pull(path, deadline=deadline)
+    except FileNotFoundError:
+        found, cut = b"", True
+    if cut or found != content:
+        msg = f"What was put into the guest at {path} did not arrive whole."
+        raise ProtectionNotProven(msg, detail=f"{len(content)} bytes were sent, {len(found)} were read back")
 
 
 def is_denied(reaction: look.Planted) -> bool:

@@ -22,7 +22,7 @@ from harness.image import Folder
 from harness.observation import Layer
 from harness.products.api import Tools
 from harness.products.clamav.sets import database_of, marker_text
-from harness.products.probe import Item, Prober
+from harness.products.probe import Item, Prober, push_proven
 from harness.signature import Signature
 
 ROOT = PurePosixPath("/run/hts-compat/clamav")
@@ -86,7 +86,7 @@ class ClamAv:
 
     def arm(self, signature: Signature, *, deadline: Deadline) -> None:
         """Start clamd and clamonacc with a set; see ``Product.arm``."""
-        self._admin.push(database_of(signature), str(DATABASE), deadline=deadline)
+        push_proven(self._admin, database_of(signature), str(DATABASE), deadline=deadline)
         started = self._admin.run(
             ["/bin/sh", "-c", _START], stdin=self._conf().encode(), deadline=deadline.sooner(30.0)
         )
@@ -103,7 +103,7 @@ class ClamAv:
         The reload command returns at once, and with success even for a set that cannot be loaded; the marker tells.
         """
         staged = f"{DATABASE}.new"
-        self._admin.push(database_of(signature), staged, deadline=deadline, owner="clamav")
+        push_proven(self._admin, database_of(signature), staged, deadline=deadline, owner="clamav")
         argv = ["/bin/sh", "-c", f"mv {staged} {DATABASE} && clamdscan -c {CONF} --reload"]
         reloaded = self._admin.run(argv, deadline=deadline.sooner(30.0))
         self._tools.record(Kind.PRODUCT, "reload", blob=reloaded.stdout[:4096] + reloaded.stderr[:4096])

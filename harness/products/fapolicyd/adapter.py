@@ -21,7 +21,7 @@ from harness.image import Folder
 from harness.observation import Layer
 from harness.products.api import Tools
 from harness.products.fapolicyd.rules import CANARY_TAG, marker_tag, rules_of, tiny_program
-from harness.products.probe import Item, Prober
+from harness.products.probe import Item, Prober, push_proven
 from harness.signature import Signature
 
 LOG = "/run/hts-compat/fapolicyd/decisions.log"
@@ -102,7 +102,7 @@ class Fapolicyd:
 
     def _load(self, signature: Signature, deadline: Deadline) -> None:
         rules, names = rules_of(signature)
-        self._admin.push(rules, RULES, deadline=deadline)
+        push_proven(self._admin, rules, RULES, deadline=deadline)
         self._tools.record(Kind.PRODUCT, "rules", data={"names": dict(names)}, blob=rules)
         started = self._admin.run(["/bin/sh", "-c", _START], deadline=deadline.sooner(30.0))
         if not started.ok:
