@@ -6,8 +6,8 @@ BIN := .venv/bin
 
 .PHONY: setup demo test test-full lint bench chaos
 
-setup:  ## the set-up alone; a second run does nothing
-	@.ci/setup.sh $(PROVIDER)
+setup:  ## the set-up alone; a second run does nothing. ARGS=--x86: for 32-bit programs, too
+	@.ci/setup.sh $(PROVIDER) $(if $(filter setup,$(MAKECMDGOALS)),$(ARGS))
 
 demo: setup  ## the incident, reproduced on the reference lab; ARGS=--quick for the short one
 	@$(BIN)/hts-compat demo $(ARGS)

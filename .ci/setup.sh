@@ -1,20 +1,23 @@
 #!/bin/bash
-# Sets this machine up: setup.sh [docker|all] [--browser]
+# Sets this machine up: setup.sh [docker|all] [--browser] [--x86]
 #
 # Installs only what is missing, starts a Docker engine when none answers, makes .venv from requirements.lock and builds
-# the reference guest's image. A second run finds everything there. Exit codes: 0 ready, 2 wrong use, 5 something is
+# the reference guest's image; with --x86 also the compiler and the image for 32-bit programs, which takes some minutes.
+# A second run finds everything there. Exit codes: 0 ready, 2 wrong use, 5 something is
 # missing that it may not install; then each missing piece is named with the command that installs it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/hts-compat"
 wants_browser=no
+wants_x86=no
 for word in "$@"; do
     case "$word" in
         docker | all) ;;
         --browser) wants_browser=yes ;;
+        --x86) wants_x86=yes ;;
         *)
-            echo "setup: '$word' is not known; the provider is 'docker' (or 'all'), the option --browser." >&2
+            echo "setup: '$word' is not known; the provider is 'docker' (or 'all'), the options --browser and --x86." >&2
             exit 2
             ;;
     esac
@@ -71,12 +74,15 @@ engine_answers() { docker info > /dev/null 2>&1; }
 has_engine() { has docker && { engine_answers || refused || has dockerd; }; }
 refused() { [[ "$(docker info 2>&1 || true)" == *"permission denied"* ]]; }
 registry_answers() { timeout 20 docker manifest inspect debian:bookworm-slim > /dev/null 2>&1; }
-image_is_built() { .venv/bin/hts-compat image list 2> /dev/null | grep -q '^reference .*content'; }
+image_is_built() { .venv/bin/hts-compat image list 2> /dev/null | grep -q "^$1 .*content"; }
 
 [ -x .venv/bin/python ] || python_is_good || lacks python3-venv "Python 3.11 with its venv module"
 has_engine || lacks docker.io "a Docker engine"
 has x86_64-w64-mingw32-gcc || lacks gcc-mingw-w64-x86-64 "the compiler for Windows programs"
 has makensis || lacks nsis "the maker of Windows installers"
+if [ "$wants_x86" = yes ]; then
+    has i686-w64-mingw32-gcc || lacks gcc-mingw-w64-i686 "the compiler for 32-bit Windows programs"
+fi
 if [ "$wants_browser" = yes ] && ! has chromium && ! has google-chrome; then
     lacks chromium "the browser that the tests look at pages with"
 fi
@@ -125,9 +131,13 @@ if [ "$(cat .venv/.stamp 2> /dev/null)" != "$stamp" ]; then
 fi
 
 # --- the reference guest; its base comes from a registry, or else from Debian's packages
-if ! has mmdebstrap && ! image_is_built && ! registry_answers; then
-    lacks mmdebstrap "the maker of the guest's base image, as no registry answers"
-    install_missing
-fi
-.venv/bin/hts-compat image build reference
+images=(reference)
+[ "$wants_x86" = no ] || images+=(reference-32)
+for image in "${images[@]}"; do
+    if ! has mmdebstrap && ! image_is_built "$image" && ! registry_answers; then
+        lacks mmdebstrap "the maker of the guest's base image, as no registry answers"
+        install_missing
+    fi
+    .venv/bin/hts-compat image build "$image"
+done
 say "set up"

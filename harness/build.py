@@ -11,6 +11,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from harness.frozen import Frozen
+from harness.machine import Machine
 
 
 class Component(StrEnum):
@@ -40,6 +41,7 @@ class BuildFile(Frozen):
     md5: str | None = None
     size_bytes: int | None = Field(default=None, ge=0)
     component: Component = Component.MODULE
+    machine: Machine | None = Field(default=None, description="What a program is made for; None when nobody read it.")
 
 
 class Artifact(Frozen):
@@ -50,6 +52,7 @@ class Artifact(Frozen):
     sha256: str
     md5: str
     size_bytes: int = Field(ge=1)
+    machine: Machine | None = Field(default=None, description="What a setup program is made for; None when unknown.")
 
 
 class Build(Frozen):

@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.build import Artifact, Build, BuildFile, BuildKind
 from harness.errors import InputError
 from harness.inspect_pe import NotAProgram, ProgramFacts, inspect_program
+from harness.machine import HEAD_BYTES, Machine, machine_of
 from harness.portable import NotPortable, manifest_of_zip, pack_folder
 from harness.windows_names import why_no_name
 
@@ -41,6 +42,12 @@ def digest_file(path: Path) -> Digests:
             md5.update(chunk)
             size += len(chunk)
     return Digests(sha256=sha256.hexdigest(), md5=md5.hexdigest(), size_bytes=size)
+
+
+def machine_of_file(path: Path) -> Machine | None:
+    """Give what kind of processor a program on this disk is made for; None where its header does not say."""
+    with path.open("rb") as stream:
+        return machine_of(stream.read(HEAD_BYTES))
 
 
 def build_from_file(
@@ -78,6 +85,7 @@ def build_from_file(
             sha256=found.digests.sha256,
             md5=found.digests.md5,
             size_bytes=found.digests.size_bytes,
+            machine=machine_of_file(found.artifact),
         ),
         install_dir=install_dir or f"C:\\Program Files\\{called}",
         files=found.files,

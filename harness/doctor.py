@@ -13,6 +13,8 @@ from harness.errors import HarnessError
 
 TOOL_TIMEOUT_S = 20
 MIN_FREE_GIB = 6
+#: The image that the demo runs on; the others are asked for by name.
+NEEDED_IMAGE = "reference"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +38,15 @@ def examine(root: Path) -> tuple[Examined, ...]:
     return (
         _python(),
         engine,
-        _image(root, engine_answers=engine.ok),
+        *(_image(path.parent, engine_answers=engine.ok) for path in sorted((root / "vm_images").glob("*/image.yaml"))),
         _tool("mingw-w64", "x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64", what="builds the demo programs"),
+        _tool(
+            "mingw-w64 32-bit",
+            "i686-w64-mingw32-gcc",
+            "gcc-mingw-w64-i686",
+            what="builds the demo's 32-bit programs",
+            needed=False,
+        ),
         _tool("nsis", "makensis", "nsis", what="makes the demo installers", flag="-VERSION"),
         _tool("mmdebstrap", "mmdebstrap", "mmdebstrap", what="makes the image's base without a registry", needed=False),
         _tool("chromium", "chromium", "chromium", what="looks at pages in tests", needed=False),
@@ -66,20 +75,23 @@ def _engine() -> Examined:
     return Examined(name="docker engine", ok=fitness.ok, needed=True, detail=fitness.detail, fix=fitness.fix)
 
 
-def _image(root: Path, *, engine_answers: bool) -> Examined:
-    fix = "hts-compat image build reference"
+def _image(folder: Path, *, engine_answers: bool) -> Examined:
+    name, needed, fix = f"{folder.name} image", folder.name == NEEDED_IMAGE, f"hts-compat image build {folder.name}"
     if not engine_answers:
-        return Examined(name="reference image", ok=False, needed=True, detail="no engine to ask", fix=fix)
+        return Examined(name=name, ok=False, needed=needed, detail="no engine to ask", fix=fix)
     from harness.providers import docker_build  # noqa: PLC0415
+    from harness.rig import image_files  # noqa: PLC0415
 
     try:
-        found = docker_build.find(root / "vm_images" / "reference")
+        files = image_files(folder)
+        found = docker_build.find(files)
+        if found is None:
+            return Examined(name=name, ok=False, needed=needed, detail=docker_build.why_missing(files), fix=fix)
     except HarnessError as error:
-        return Examined(name="reference image", ok=False, needed=True, detail=error.summary, fix=error.hint or fix)
-    if found is None:
-        return Examined(name="reference image", ok=False, needed=True, detail="not built from this recipe", fix=fix)
-    detail = f"content {found.content[:12]}, {found.packages} packages"
-    return Examined(name="reference image", ok=True, needed=True, detail=detail)
+        return Examined(name=name, ok=False, needed=needed, detail=error.summary, fix=error.hint or fix)
+    return Examined(
+        name=name, ok=True, needed=needed, detail=f"content {found.content[:12]}, {found.packages} packages"
+    )
 
 
 def _tool(

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from harness.frozen import Frozen
 from harness.image import Folder, Lab
+from harness.machine import Machine
 from harness.plan import NONE, STANDARD, CellFilter, LeftOut
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -156,6 +157,14 @@ class ImageDefinition(Frozen):
     system: str = Field(description="Which guest system drives it: 'wine' or 'windows'.")
     provider: str = Field(description="Which provider leases it.")
     os: str = Field(default="", description="What runs in it, for people.")
+    machines: tuple[Machine, ...] | None = Field(
+        default=None, min_length=1, description="Kinds of program that it runs; a build of another kind is UNSUPPORTED."
+    )
+    like: str | None = Field(
+        default=None,
+        pattern=NAME,
+        description="Another definition, whose files and packages are this one's too where it has none of its own.",
+    )
     packages: str | None = Field(default=None, description="File with the list of packages, beside this one.")
     user: str = Field(min_length=1, description="The desktop user who runs the program; not an administrator.")
     service_user: str | None = Field(default=None, description="Runs the stand-in servers of a scenario.")

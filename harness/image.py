@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from harness.frozen import Frozen
+from harness.machine import Machine
 
 
 class Lab(StrEnum):
@@ -47,6 +48,12 @@ class Image(Frozen):
     )
     memory_mib: int = 1024
     cpus: int = 2
+    machines: tuple[Machine, ...] | None = Field(
+        default=None, description="Kinds of program that it runs; None when nobody said."
+    )
+    missing: str | None = Field(
+        default=None, description="Why there is no such image on this machine; None when there is one."
+    )
 
     def guest_path(self, windows_path: str) -> str:
         """Give the path by which the guest's own tools reach a Windows path (itself on Windows)."""

@@ -16,7 +16,7 @@ from harness.behaviour import TEST_PRODUCTS
 from harness.build import Build, fold
 from harness.build_file import build_from_file
 from harness.documents import BuildEntry, ProductEntry, Recipe, SuiteDocument
-from harness.errors import InputError
+from harness.errors import InputError, LabError
 from harness.image import Image, Lab
 from harness.plan import NO_PRODUCT, NONE, ProductChoice, Suite, expand
 from harness.recipes import LoadedRecipe, Report, build_from_recipe, silent
@@ -102,7 +102,8 @@ def load_suite(
 
     Raises:
         InputError: Anything in these files is wrong. ``detail`` has every problem with its file, line and column.
-        LabError: A build could not be made.
+        LabError: A build could not be made, or none of the suite's images is on this machine. Where only some of them
+            are missing, their cells say so.
     """
     loading = Reading()
     problems = loading.problems
@@ -120,6 +121,7 @@ def load_suite(
     problems.raise_if_any(source.file)
 
     chosen_images = tuple(images[name] for name in document.images)
+    _check_some_image(chosen_images)
     _check_labs(document, source, chosen_images, problems)
     _check_schedules(schedules, scenarios, source, problems)
     problems.raise_if_any(source.file)
@@ -162,6 +164,12 @@ def _check_images(document: SuiteDocument, source: Source, images: Mapping[str, 
         place = source.at("images", index)
         if name not in images:
             problems.add(place, unknown("image", name, images))
+
+
+def _check_some_image(images: Sequence[Image]) -> None:
+    missing = [image.missing for image in images if image.missing is not None]
+    if missing and len(missing) == len(images):
+        raise LabError(missing[0], detail="\n".join(missing[1:]), hint="'hts-compat image list' shows what is there.")
 
 
 def _check_labs(document: SuiteDocument, source: Source, images: Sequence[Image], problems: Problems) -> None:

@@ -180,6 +180,8 @@ def _asked(cell: Cell) -> dict[str, object]:
 def _cell(cell: Cell, judgement: Judgement | None) -> MatrixCell:
     if cell.unsupported is not None:
         return _without_evidence(cell, Outcome.UNSUPPORTED, cell.unsupported)
+    if cell.image.missing is not None:
+        return _without_evidence(cell, Outcome.INCONCLUSIVE, cell.image.missing, blame=Blame.LAB)
     if judgement is None:
         return _without_evidence(cell, Outcome.INCONCLUSIVE, NOT_FINISHED, blame=Blame.LAB)
     try:

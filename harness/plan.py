@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import product as cross
 
 from pydantic import Field
 
-from harness.build import Build
+from harness.build import Build, BuildKind
 from harness.frozen import Frozen, digest_of
 from harness.image import Image, Lab
+from harness.machine import Machine
 from harness.scenario import Scenario
 from harness.signature import Signature
 
@@ -75,6 +77,11 @@ class Cell(Frozen):
     def is_control(self) -> bool:
         """Tell whether the cell has no product."""
         return self.product.is_control
+
+    @property
+    def without_guest(self) -> str | None:
+        """Say why no guest is started for the cell; None when one is."""
+        return self.unsupported or self.image.missing
 
     def control(self) -> Cell:
         """Give the cell's control; a control is its own."""
@@ -160,7 +167,7 @@ class Plan(Frozen):
 
     def controls(self) -> tuple[Cell, ...]:
         """Give each control that the plan's cells need, once, in order of first need."""
-        needed = {cell.control().execution_key(): cell.control() for cell in self.cells if cell.unsupported is None}
+        needed = {cell.control().execution_key(): cell.control() for cell in self.cells if cell.without_guest is None}
         return tuple(needed.values())
 
 
@@ -175,7 +182,8 @@ def expand(suite: Suite) -> Plan:
         suite: Concrete axes, in the order in which the matrix shows them.
 
     Returns:
-        The plan. Cells that ``only`` does not name are absent; cells that ``leave_out`` names carry its reason.
+        The plan. Cells that ``only`` does not name are absent; cells that ``leave_out`` names carry its reason, and
+        so do those whose image does not run the build's kind of program.
     """
     cells: dict[str, Cell] = {}
     axes = cross(suite.scenarios, suite.images, suite.builds, suite.products)
@@ -189,5 +197,34 @@ def expand(suite: Suite) -> Plan:
         if suite.only and not any(wanted.matches(cell) for wanted in suite.only):
             continue
         reason = next((left.reason for left in suite.leave_out if left.matches(cell)), None)
-        cells.setdefault(cell.id, cell.model_copy(update={"unsupported": reason}))
+        cells.setdefault(cell.id, cell.model_copy(update={"unsupported": reason or why_not_run(cell)}))
     return Plan(suite=suite, cells=tuple(cells.values()))
+
+
+def why_not_run(cell: Cell) -> str | None:
+    """Say why a cell's image cannot run the programs that its scenario starts; None when nothing speaks against it.
+
+    Looked at are the setup programs that it runs, and the programs of ``launch`` steps that the manifest knows.
+    """
+    runs = cell.image.machines
+    if runs is None:
+        return None
+    for what, machine in _programs(cell):
+        if machine is not None and machine not in runs:
+            able = " and ".join(sorted(runs))
+            return (
+                f"{what} is made for {machine}, and the image '{cell.image.name}' runs {able} programs only; "
+                f"choose an image that runs {machine}."
+            )
+    return None
+
+
+def _programs(cell: Cell) -> Iterator[tuple[str, Machine | None]]:
+    if any(step.install is not None or step.update is not None for step in cell.scenario.steps):
+        for build in (cell.older, cell.build):
+            if build is not None and build.kind is BuildKind.PROGRAM:
+                yield f"The setup program {build.installer.file_name}", build.installer.machine
+    for step in cell.scenario.steps:
+        file = cell.build.file_at(cell.build.installed_path(step.launch.program)) if step.launch is not None else None
+        if file is not None:
+            yield f"The program {file.path}", file.machine

@@ -23,6 +23,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from harness.build import BuildFile, Component
+from harness.machine import HEAD_BYTES, machine_of
 from harness.windows_names import why_no_path
 
 MAX_FILES = 20_000
@@ -254,9 +255,10 @@ def _why_refused(items: Sequence[zipfile.ZipInfo], entries: Sequence[Entry], zip
 
 
 def _digested(opened: zipfile.ZipFile, item: zipfile.ZipInfo, *, only_program: bool) -> BuildFile:
-    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    sha256, md5, size, head = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0, b""
     with opened.open(item) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
+            head = head or chunk[:HEAD_BYTES]
             sha256.update(chunk)
             md5.update(chunk)
             size += len(chunk)
@@ -266,6 +268,7 @@ def _digested(opened: zipfile.ZipFile, item: zipfile.ZipInfo, *, only_program: b
         md5=md5.hexdigest(),
         size_bytes=size,
         component=_component(item.filename, only_program=only_program),
+        machine=machine_of(head) if _is_program(item.filename) else None,
     )
 
 

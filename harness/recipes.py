@@ -23,7 +23,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from harness.build import Artifact, Build, BuildFile, Component
-from harness.build_file import digest_file
+from harness.build_file import digest_file, machine_of_file
 from harness.documents import Recipe
 from harness.errors import InputError, LabError
 from harness.frozen import Frozen, digest_of
@@ -142,7 +142,7 @@ def _tool_says(command: tuple[str, ...]) -> str:
         )
     except FileNotFoundError as error:
         msg = f"The tool '{command[0]}' is missing, and the recipe's builds are made with it."
-        raise RecipeFailed(msg, hint="'hts-compat doctor' names the package; 'make setup' installs it.") from error
+        raise RecipeFailed(msg, hint="'hts-compat doctor' names the package to install.") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         msg = f"The tool '{command[0]}' does not say its version."
         raise RecipeFailed(msg, detail=str(error)) from error
@@ -251,6 +251,7 @@ def _read(folder: Path) -> Build:
             sha256=installer.sha256,
             md5=installer.md5,
             size_bytes=installer.size,
+            machine=machine_of_file(folder / installer.file),
         ),
         install_dir=manifest.install_dir,
         files=tuple(file.as_build_file() for file in manifest.files),

@@ -12,7 +12,7 @@ from harness.image import Image
 from harness.load import LoadedSuite
 from harness.plan import Cell
 from harness.providers.api import Endpoint, Provider
-from harness.recipes import silent
+from harness.providers.image_files import ImageFiles
 from harness.run_cell import Rig
 from harness.systems.api import GuestSystem
 from harness.transports.api import Transport
@@ -36,15 +36,9 @@ class Images(Mapping[str, Image]):
         self._found: dict[str, Image] = {}
 
     def __getitem__(self, name: str) -> Image:
-        """Give an image; raise ``LabError`` when it is defined and has not been built."""
+        """Give an image; one that is defined and has not been built says so by its ``missing``."""
         if name not in self._found:
-            image = image_at(self._folders[name], build=False)
-            if image is None:
-                raise LabError(
-                    f"The image '{name}' has not been built from these files.",
-                    hint=f"Run 'make setup', or 'hts-compat image build {name}'.",
-                )
-            self._found[name] = image
+            self._found[name] = image_at(self._folders[name]) or missing_image(self._folders[name])
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -56,15 +50,36 @@ class Images(Mapping[str, Image]):
         return len(self._folders)
 
 
-def image_at(folder: Path, *, build: bool, report: Callable[[str], None] = silent) -> Image | None:
-    """Give the image of one definition folder; None when it has not been built and need not be."""
+def image_files(folder: Path) -> ImageFiles:
+    """Give where the files of one definition folder lie.
+
+    Raises:
+        InputError: The definition cannot be read.
+    """
+    like = load_image_definition(folder / "image.yaml").like
+    return ImageFiles(folder=folder, like=None if like is None else folder.parent / like)
+
+
+def image_at(folder: Path) -> Image | None:
+    """Give the image of one definition folder; None when it has not been built."""
     from harness.providers import docker_build  # noqa: PLC0415 - reading a store needs no engine
 
-    definition = load_image_definition(folder / "image.yaml")
-    built = docker_build.build(folder, report=report) if build else docker_build.find(folder)
+    built = docker_build.find(image_files(folder))
     if built is None:
         return None
+    definition = load_image_definition(folder / "image.yaml")
     return image_of(definition, content=built.content, recipe=built.recipe, reference=built.image_id)
+
+
+def missing_image(folder: Path) -> Image:
+    """Stand in for an image that has not been built: no guest can be leased from it, and it says why."""
+    from harness.providers import docker_build  # noqa: PLC0415
+
+    files = image_files(folder)
+    definition = load_image_definition(folder / "image.yaml")
+    recipe = files.recipe()
+    image = image_of(definition, content=f"missing:{recipe}", recipe=recipe, reference="")
+    return image.model_copy(update={"missing": docker_build.why_missing(files)})
 
 
 def image_of(definition: ImageDefinition, *, content: str, recipe: str | None, reference: str) -> Image:
@@ -82,6 +97,7 @@ def image_of(definition: ImageDefinition, *, content: str, recipe: str | None, r
         drives={letter: root.rstrip("/") for letter, root in definition.drives.items()},
         memory_mib=definition.resources.memory_mib,
         cpus=definition.resources.cpus,
+        machines=definition.machines,
     )
 
 

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from harness import __version__
 from harness.attempt import Attempt, AttemptMeta, Kind, Role
-from harness.errors import DiskFull, HarnessError, InputError, LabError, StoreError
+from harness.errors import Blame, DiskFull, HarnessError, InputError, LabError, StoreError
 from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
 from harness.plan import Cell, Plan
@@ -217,7 +217,7 @@ class _Session:
         open_cells = [c for c in self.plan.cells if c.id not in done]
         self._guarded(partial(self._answer_all, open_cells))
         unanswered = [c for c in open_cells if c.id not in self._answered_ids]
-        cells = [c for c in unanswered if not c.is_control and c.unsupported is None]
+        cells = [c for c in unanswered if not c.is_control and c.without_guest is None]
         wanted = {c.control().execution_key() for c in unanswered}
         with ThreadPoolExecutor(max_workers=self.options.jobs, thread_name_prefix="cell") as pool:
             # Controls first: when a cell's turn comes, its control has been begun by a worker, so waiting for it ends.
@@ -358,13 +358,15 @@ class _Session:
                 self._answered_ids.add(cell.id)
 
     def _answer(self, cell: Cell) -> Judgement | None:
-        """Answer a cell without a guest: unsupported, or judged before and still true by today's rules."""
+        """Answer a cell without a guest: it cannot have one, or an earlier judgement still holds."""
         now = datetime.now(UTC)
-        if cell.unsupported is not None:
+        if cell.without_guest is not None:
+            unsupported = cell.unsupported is not None
             judgement = Judgement(
-                outcome=Outcome.UNSUPPORTED,
-                rule="declared",
-                reason=cell.unsupported,
+                outcome=Outcome.UNSUPPORTED if unsupported else Outcome.INCONCLUSIVE,
+                rule="declared" if unsupported else "lab.image",
+                reason=cell.without_guest,
+                blame=None if unsupported else Blame.LAB,
                 rules_version=RULES_VERSION,
                 parser_version=self.parsers(cell.product.name).version,
                 judged_at=now,

@@ -123,6 +123,10 @@ def load_image_definition(path: Path) -> ImageDefinition:
             problems.add(source.at("name"), f"the image is '{definition.name}' and its folder is '{folder.name}'")
         if definition.packages is not None and not source.beside(definition.packages).is_file():
             problems.add(source.at("packages"), f"the file '{definition.packages}' does not exist")
+        if definition.like is not None and not (folder.parent / definition.like / "image.yaml").is_file():
+            problems.add(source.at("like"), f"there is no image definition '{definition.like}'")
+        elif definition.like == definition.name:
+            problems.add(source.at("like"), "an image definition cannot be like itself")
     problems.raise_if_any(display(path))
     assert read is not None  # noqa: S101 - a file that was not read has a problem
     return read[0]

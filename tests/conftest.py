@@ -49,7 +49,7 @@ def docker_provider() -> DockerProvider:
 def reference_image(docker_provider: DockerProvider) -> Image:
     """Give the reference image, which must have been built."""
     try:
-        image = image_at(ROOT / "vm_images" / "reference", build=False)
+        image = image_at(ROOT / "vm_images" / "reference")
     except HarnessError as error:
         no_guest(f"{error.summary} {error.hint}")
     return image or no_guest("The image 'reference' has not been built. Run 'make setup'.")

@@ -10,6 +10,7 @@ import pytest
 from harness.build import BuildKind
 from harness.build_file import MAX_BYTES, build_from_file, digest_file, is_msi
 from harness.errors import InputError
+from harness.machine import Machine
 from harness.plan import Cell
 from tests.builders import make_cell
 from tests.fake_project import tiny_program
@@ -57,6 +58,7 @@ def test_a_setup_program_is_described_by_its_bytes(tmp_path: Path) -> None:
     assert build.kind is BuildKind.PROGRAM
     assert build.installer.sha256 == hashlib.sha256(tiny_program()).hexdigest()
     assert (build.name, build.version, build.files) == ("HTS-2.0", "HTS-2.0", ())
+    assert build.installer.machine is Machine.X64
 
 
 @pytest.mark.parametrize(

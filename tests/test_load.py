@@ -12,7 +12,7 @@ import yaml
 
 from harness import json_schemas
 from harness.build import BuildKind
-from harness.errors import InputError
+from harness.errors import InputError, LabError
 from harness.image import Lab
 from harness.load import (
     load_expectations,
@@ -22,6 +22,7 @@ from harness.load import (
     load_signature_sets,
     load_suite,
 )
+from harness.machine import Machine
 from harness.plan import Plan, expand
 from harness.scenario import VerifyFiles
 from harness.yaml_source import MAX_BYTES
@@ -35,7 +36,7 @@ SHIPPED = sorted(
     [
         *(ROOT / "scenarios").rglob("*.yaml"),
         *(ROOT / "seeds" / "signatures").glob("*.yaml"),
-        ROOT / "seeds" / "hts" / "recipe.yaml",
+        *(ROOT / "seeds" / "hts").glob("recipe*.yaml"),
         *(ROOT / "vm_images").glob("*/image.yaml"),
     ]
 )
@@ -495,9 +496,11 @@ def plan_without_a_compiler(name: str, folder: Path, monkeypatch: pytest.MonkeyP
     for part in ("scenarios", "seeds"):
         shutil.copytree(ROOT / part, folder / part)
     (folder / "seeds" / "hts" / "make.py").write_text(BUILD_SCRIPT)
-    (folder / "seeds" / "hts" / "recipe.yaml").write_text(RECIPE)
+    for recipe in (folder / "seeds" / "hts").glob("recipe*.yaml"):
+        recipe.write_text(RECIPE)
     path = folder / "scenarios" / "suites" / f"{name}.yaml"
-    return expand(load_suite(path, images={"reference": make_image()}, known_products=PRODUCTS).suite)
+    images = {name: make_image(name) for name in ("reference", "reference-32")}
+    return expand(load_suite(path, images=images, known_products=PRODUCTS).suite)
 
 
 @pytest.mark.parametrize(("suite", "cells"), [("smoke", 2), ("demo", 12), ("full", 22), ("drills", 3), ("guard", 15)])
@@ -519,6 +522,54 @@ def test_what_a_suite_is_documented_to_show_names_each_of_its_cells(
     patterns = [expected.cell for expected in load_expectations(path).cells]
     cells = plan_without_a_compiler(path.name.removesuffix(".expected.yaml"), tmp_path, monkeypatch).cells
     assert [c.id for c in cells if not any(fnmatchcase(c.id, pattern) for pattern in patterns)] == []
+
+
+def definition(**changes: str | None) -> str:
+    """Give the reference image's definition with other or fewer keys."""
+    known = yaml.safe_load((ROOT / "vm_images" / "reference" / "image.yaml").read_text("utf-8"))
+    known |= {"packages": None, **changes}
+    return yaml.safe_dump({key: value for key, value in known.items() if value is not None}, allow_unicode=True)
+
+
+@pytest.mark.parametrize(
+    ("like", "said"),
+    [("elsewhere", "there is no image definition 'elsewhere'"), ("mine", "an image definition cannot be like itself")],
+)
+def test_an_image_is_like_another_one_that_is_there(project: Project, like: str, said: str) -> None:
+    (project.root / "mine").mkdir()
+    with pytest.raises(InputError) as caught:
+        load_image_definition(project.write("mine/image.yaml", definition(name="mine", like=like)))
+    assert said in caught.value.detail
+
+
+def test_the_image_for_32_bit_programs_is_the_reference_image_in_all_that_the_guest_scripts_rely_on() -> None:
+    plain, wow = (load_image_definition(ROOT / "vm_images" / n / "image.yaml") for n in ("reference", "reference-32"))
+    assert (wow.like, wow.user, wow.service_user, wow.drives) == (
+        plain.name,
+        plain.user,
+        plain.service_user,
+        plain.drives,
+    )
+    assert (plain.machines, wow.machines) == ((Machine.X64,), (Machine.X64, Machine.X86))
+    assert not (ROOT / "vm_images" / "reference-32" / "Dockerfile").exists(), "shared, not copied"
+
+
+def test_a_suite_with_one_of_its_images_missing_loads_and_its_cells_say_so(project: Project) -> None:
+    project.edit("suite.yaml", "images: [reference]", "images: [reference, other]")
+    gone = make_image("other", content="missing:0123").model_copy(update={"missing": "It has not been built."})
+    plan = expand(project.load(images={"reference": make_image(), "other": gone}).suite)
+    assert {(cell.image.name, cell.without_guest) for cell in plan.cells} == {
+        ("reference", None),
+        ("other", "It has not been built."),
+    }
+
+
+def test_a_suite_with_none_of_its_images_is_the_labs_trouble_and_makes_no_build(project: Project) -> None:
+    gone = make_image(content="missing:0123").model_copy(update={"missing": "It has not been built."})
+    with pytest.raises(LabError, match="has not been built") as caught:
+        project.load(images={"reference": gone})
+    assert caught.value.exit_code == 5
+    assert project.times_built() == 0
 
 
 def test_an_image_definition_is_named_as_its_folder(project: Project) -> None:

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.build import Build
+from harness.build import Build, BuildKind, Component
 from harness.image import Lab
+from harness.machine import Machine
 from harness.plan import NO_PRODUCT, NONE, CellFilter, LeftOut, Plan, ProductChoice, Suite, expand
-from harness.scenario import Scenario
+from harness.scenario import Deliver, Scenario, Step
 from tests.builders import (
     make_build,
     make_cell,
@@ -80,6 +81,82 @@ def test_only_keeps_and_leave_out_marks() -> None:
 
 def test_a_left_out_cell_needs_no_control() -> None:
     assert expand(make_suite(leave_out=(LeftOut(reason="all of it"),))).controls() == ()
+
+
+# --- what an image runs ----------------------------------------------------------------------------------------------
+
+
+def build_for(machine: Machine | None, *, kind: BuildKind = BuildKind.PROGRAM) -> Build:
+    """Make a build whose setup program, or whose programs when it is portable, are made for a machine."""
+    build = make_build()
+    if kind is BuildKind.PROGRAM:
+        return build.model_copy(update={"installer": build.installer.model_copy(update={"machine": machine})})
+    files = tuple(
+        f.model_copy(update={"machine": machine if f.component is Component.MAIN else Machine.X86}) for f in build.files
+    )
+    return build.model_copy(update={"kind": kind, "files": files})
+
+
+def why(build: Build, *machines: Machine, **changes: object) -> list[str | None]:
+    image = make_image().model_copy(update={"machines": machines or None})
+    suite = make_suite(builds=(build,), images=(image,), products=(make_product(),), **changes)
+    return [cell.unsupported for cell in expand(suite).cells]
+
+
+X64_ONLY = (
+    "The setup program DemoHTS-1.0.0-setup.exe is made for x86, and the image 'reference' runs x64 programs only; "
+    "choose an image that runs x86."
+)
+
+
+def test_a_build_of_a_kind_that_the_image_does_not_run_is_unsupported_with_the_reason() -> None:
+    assert why(build_for(Machine.X86), Machine.X64) == [X64_ONLY]
+
+
+def test_an_image_runs_the_kinds_that_it_names() -> None:
+    assert why(build_for(Machine.X86), Machine.X64, Machine.X86) == [None]
+    assert why(build_for(Machine.X64), Machine.X64) == [None]
+
+
+def test_what_is_not_known_of_a_build_or_an_image_is_tried() -> None:
+    assert why(build_for(None), Machine.X64) == [None]
+    assert why(build_for(Machine.X86)) == [None]
+
+
+def test_of_a_portable_build_the_program_that_is_launched_counts_and_no_other() -> None:
+    assert why(build_for(Machine.X64, kind=BuildKind.PORTABLE), Machine.X64) == [None]
+    (reason,) = why(build_for(Machine.X86, kind=BuildKind.PORTABLE), Machine.X64)
+    assert reason is not None
+    assert reason.startswith("The program DemoHTS.exe is made for x86")
+
+
+def test_a_setup_program_that_is_only_delivered_need_not_run() -> None:
+    steps = (Step(deliver=Deliver()),)
+    scenario = make_scenario(steps=steps)
+    assert why(build_for(Machine.X86), Machine.X64, scenarios=(scenario,)) == [None]
+
+
+def test_an_older_build_that_the_image_does_not_run_cannot_be_updated_on_it() -> None:
+    older = build_for(Machine.X86).model_copy(update={"version": "0.9.0"})
+    newer = build_for(Machine.X64)
+    image = make_image().model_copy(update={"machines": (Machine.X64,)})
+    axes: dict[str, object] = {"builds": (older, newer), "images": (image,), "products": (make_product(),)}
+    suite = make_suite(**axes, scenarios=(make_over_older_scenario(),), update_from={newer.version: older.version})
+    (cell,) = expand(suite).cells
+    assert (cell.build.version, cell.unsupported) == ("1.0.0", X64_ONLY)
+
+
+def test_a_reason_that_a_person_gave_comes_before_ours() -> None:
+    left_out = (LeftOut(reason="not sold in this country"),)
+    assert why(build_for(Machine.X86), Machine.X64, leave_out=left_out) == ["not sold in this country"]
+
+
+def test_cells_of_an_image_that_is_not_there_need_no_control() -> None:
+    missing = make_image().model_copy(update={"missing": "It has not been built."})
+    plan = expand(make_suite(images=(missing,)))
+    assert {cell.unsupported for cell in plan.cells} == {None}
+    assert {cell.without_guest for cell in plan.cells} == {"It has not been built."}
+    assert plan.controls() == ()
 
 
 def test_a_cell_is_left_out_with_a_reason_only() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.build import Component
+from harness.machine import Machine
 from harness.portable import MAX_FILES, NotPortable, copy_out, list_zip, manifest_of_zip, pack_folder
+from tests.fake_project import tiny_program
 from tests.zip_files import list_of_bytes_stated, write_zip, zip_that_promises, zip_with_raw_name
 
 
@@ -30,6 +32,12 @@ def test_a_zip_s_manifest_has_every_file_with_its_digests_and_part(tmp_path: Pat
     assert main.md5 == hashlib.md5(b"main", usedforsecurity=False).hexdigest()
     assert main.size_bytes == 4
     assert [files[n].component for n in sorted(files)] == [Component.MAIN, Component.MODULE, Component.DATA]
+
+
+def test_a_zip_s_manifest_says_what_its_programs_are_made_for(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"HTS.exe": tiny_program(), "odd.exe": b"main", "c.dll": tiny_program()})
+    machines = {f.path: f.machine for f in manifest_of_zip(path)}
+    assert machines == {"HTS.exe": Machine.X64, "odd.exe": None, "c.dll": None}, "who runs alone is a program"
 
 
 def test_of_several_programs_none_is_called_the_main_one(tmp_path: Path) -> None:

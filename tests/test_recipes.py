@@ -11,6 +11,7 @@ import pytest
 from harness.build_file import build_from_file
 from harness.documents import Recipe
 from harness.errors import InputError, LabError
+from harness.machine import Machine
 from harness.recipes import LoadedRecipe, RecipeFailed, build_from_recipe, builds_folder
 from tests.fake_project import Project, tiny_program
 
@@ -53,6 +54,12 @@ def test_a_build_says_what_is_in_it_and_where_it_lies(project: Project) -> None:
     assert [file.path for file in build.patch] == ["hts_core.dll"]
     assert (Path(build.patch_host_dir) / "hts_core.dll").is_file()
     assert installer.is_relative_to(builds_folder())
+
+
+def test_a_build_says_what_its_setup_program_is_made_for(project: Project) -> None:
+    assert build_from_recipe(recipe(project), "1.0.0").installer.machine is None
+    project.edit("make.py", '("setup " + version).encode()', f"bytes.fromhex('{tiny_program().hex()}')")
+    assert build_from_recipe(recipe(project), "1.0.0").installer.machine is Machine.X64
 
 
 def test_the_kept_place_is_no_part_of_a_builds_identity(

@@ -22,6 +22,7 @@ from harness.observation import Mechanism
 from harness.plan import Cell
 from harness.products.fake import FakeProduct
 from harness.providers.fake import FakeProvider
+from harness.report import matrix_for
 from harness.scenario import Scan, Step
 from harness.session import Happening, SessionEvent, StopSwitch, new_run_id
 from harness.stores.api import Claim, RunState, Store
@@ -384,6 +385,25 @@ def test_a_faulty_build_s_control_is_answered_from_the_store_too(store: Store) -
     second = lab.run(asked, store, run_id="run-2")
     assert {judged(r, control("1.2.0")).outcome for r in (first, second)} == {FAULT}
     assert (first.attempts_made, second.attempts_made) == (2, 0)
+
+
+def test_cells_of_an_image_that_is_not_there_say_so_and_the_others_are_run(store: Store) -> None:
+    """One image of two: the run goes on, starts no guest for the missing one, and asks for its cells again later."""
+    why = "The image 'reference-32' has not been built."
+    there = cell()
+    image = there.image.model_copy(update={"name": "reference-32", "content": "missing:0123", "missing": why})
+    gone = there.model_copy(update={"image": image})
+    lab = FakeLab()
+    result = lab.run(plan(gone, there), store)
+    assert (judged(result, there).outcome, result.state) == (C, RunState.COMPLETE)
+    told = judged(result, gone)
+    assert (told.outcome, told.rule, told.reason, told.blame) == (UNKNOWN, "lab.image", why, Blame.LAB)
+    assert (told.attempts, told.confirmed) == ((), False)
+    assert lab.guests == 2, "the other cell's, and its control's"
+    shown = {c.id: c for c in matrix_for(store, store.find_run("run-1")).cells}
+    assert (shown[gone.id].outcome, shown[gone.id].reason, shown[gone.id].blame) == (UNKNOWN, why, Blame.LAB)
+    again = lab.run(plan(gone, there), store, run_id="run-2")
+    assert again.answered_from_store == 1
 
 
 def test_a_control_that_makes_no_sense_is_unsupported_and_the_run_complete(store: Store) -> None:

@@ -8,7 +8,7 @@ from harness.cli import say
 from harness.doctor import examine
 from harness.errors import InputError
 from harness.providers import docker_build
-from harness.rig import ROOT
+from harness.rig import ROOT, image_files
 from harness.rig import sweep as sweep_guests
 
 
@@ -37,7 +37,7 @@ def image_build(name: str, *, as_json: bool) -> int:
     if not (folder / "image.yaml").is_file():
         known = ", ".join(p.parent.name for p in sorted((ROOT / "vm_images").glob("*/image.yaml")))
         raise InputError(f"There is no image '{name}'.", hint=f"Images: {known}.")
-    built = docker_build.build(folder, report=say.note)
+    built = docker_build.build(image_files(folder), report=say.note)
     if as_json:
         say.data(asdict(built))
     else:
@@ -52,12 +52,20 @@ def image_list(*, as_json: bool) -> int:
     """List the images that are defined here."""
     rows = []
     for path in sorted((ROOT / "vm_images").glob("*/image.yaml")):
-        found = docker_build.find(path.parent)
-        rows.append({"name": path.parent.name, "built": found is not None, "content": found.content if found else None})
+        files = image_files(path.parent)
+        found = docker_build.find(files)
+        rows.append(
+            {
+                "name": files.name,
+                "built": found is not None,
+                "content": found.content if found else None,
+                "why_not": None if found else docker_build.why_missing(files),
+            }
+        )
     if as_json:
         say.data({"images": rows})
         return 0
     for row in rows:
-        state = f"content {str(row['content'])[:12]}" if row["built"] else "not built; run 'hts-compat image build'"
+        state = f"content {str(row['content'])[:12]}" if row["built"] else row["why_not"]
         say.line(f"{row['name']:16} {state}")
     return 0

@@ -130,8 +130,8 @@ def _suite_lines(found: Inspection, name: str, scenario: str, build: str, signat
     yield f"name: {name}"
     yield "lab: reference"
     if found.bits == _X86:
-        yield "# TODO The build is 32-bit, and the image 'reference' runs 64-bit programs only."
-    yield "images: [reference]"
+        yield "# The build is 32-bit; the image that runs it is made by 'hts-compat image build reference-32'."
+    yield "images: [reference-32]" if found.bits == _X86 else "images: [reference]"
     yield ""
     yield "builds:"
     version = re.sub(r"[^\w.+-]+", "-", found.version or "", flags=re.ASCII).strip("-.+_")[:64]

@@ -11,11 +11,19 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from harness.errors import InputError
-from harness.providers.build_command import BUILD_S, QUICK_S, BuildToolMissing, Report, run, stream, work_folder
+from harness.providers.build_command import (
+    BUILD_S,
+    QUICK_S,
+    BuildToolMissing,
+    ImageBuildFailed,
+    Report,
+    run,
+    stream,
+    work_folder,
+)
 
 SUITE = "bookworm"
 REGISTRY_BASE = f"debian:{SUITE}-slim"
@@ -28,19 +36,27 @@ LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/s
 APT_SETTINGS = re.compile(r'^(Acquire::(?:https?::Proxy(?:::[^ ]+)?|Check-Valid-Until|Check-Date)) "([^"]*)";$')
 
 
-def package_names(folder: Path) -> list[str]:
-    """Read packages.txt: one Debian package a line, ``#`` begins a comment."""
-    lines = (folder / "packages.txt").read_text(encoding="utf-8").splitlines()
-    names = [name for line in lines if (name := line.partition("#")[0].strip())]
-    for name in names:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9+.:-]+", name):
-            raise InputError(f"'{name}' in {folder / 'packages.txt'} is no package name.")
-    return names
+#: What apt, in English, says when an architecture's packages are not to be had, or not in the versions of the other's.
+#: Source: seen with apt 2.6, given sources without i386, with an i386 index of another day, and with both in disorder.
+NOT_TO_BE_HAD = r"Unable to locate package \S+:{arch}|Failed to fetch \S+/binary-{arch}/|have unmet dependencies"
 
 
-def make_base(folder: Path, *, report: Report) -> str:
-    """Give the tag of a Debian base image that holds the packages of the definition."""
-    packages = package_names(folder)
+class PackagesMissing(ImageBuildFailed):
+    """Packages of another architecture than this machine's cannot be had."""
+
+
+def foreign_of(packages: Sequence[str]) -> tuple[str, ...]:
+    """Give the architectures that packages are asked for by name, such as ``i386`` by ``wine32:i386``."""
+    return tuple(sorted({arch for name in packages if (arch := name.partition(":")[2])}))
+
+
+def make_base(packages: Sequence[str], *, report: Report) -> str:
+    """Give the tag of a Debian base image that holds the packages.
+
+    Raises:
+        PackagesMissing: Those of another architecture cannot be had.
+        BuildToolMissing, ImageBuildFailed: See ``docker_build.build``.
+    """
     digest = hashlib.sha256("\n".join([SUITE, *sorted(packages), *LEFT_OUT]).encode("ascii")).hexdigest()
     tag = f"hts-compat/base:{digest[:12]}"
     if image_with(BASE_LABEL, digest) is not None:
@@ -48,11 +64,31 @@ def make_base(folder: Path, *, report: Report) -> str:
         return tag
     report("base: asking a registry")
     if pull_registry_base():
-        base_from_registry(packages, digest=digest, tag=tag, report=report)
+        with _foreign_told_apart(packages):
+            base_from_registry(packages, digest=digest, tag=tag, report=report)
     else:
         report(f"base: no registry answers; mmdebstrap makes it from this machine's apt ({len(packages)} packages)")
-        base_from_mmdebstrap(packages, digest=digest, tag=tag, report=report)
+        with _foreign_told_apart(packages):
+            base_from_mmdebstrap(packages, digest=digest, tag=tag, report=report)
     return tag
+
+
+@contextmanager
+def _foreign_told_apart(packages: Sequence[str]) -> Iterator[None]:
+    """Say in its own sentence when it is another architecture's packages that are missing."""
+    try:
+        yield
+    except ImageBuildFailed as error:
+        foreign = foreign_of(packages)
+        if not any(re.search(NOT_TO_BE_HAD.format(arch=arch), error.detail) for arch in foreign):
+            raise
+        kinds = " and ".join(foreign)
+        wanted = ", ".join(name for name in packages if ":" in name)
+        raise PackagesMissing(
+            f"The {kinds} packages that it needs ({wanted}) cannot be had from the apt sources used here.",
+            detail=error.detail,
+            hint=f"Give apt a Debian mirror whose {SUITE} main has {kinds}, or leave cells of this image out.",
+        ) from error
 
 
 def pull_registry_base() -> bool:
@@ -86,9 +122,10 @@ def pull_registry_base() -> bool:
 def base_from_registry(packages: Sequence[str], *, digest: str, tag: str, report: Report) -> None:
     """Install the packages on top of the registry's image, with the apt sources that it brings along."""
     excludes = "".join(f"path-exclude={pattern}\\n" for pattern in LEFT_OUT)
+    add = "".join(f"&& dpkg --add-architecture {arch} " for arch in foreign_of(packages))
     dockerfile = "\n".join([
         f"FROM {REGISTRY_BASE}",
-        f"RUN printf '{excludes}' > /etc/dpkg/dpkg.cfg.d/hts-compat && apt-get update "
+        f"RUN printf '{excludes}' > /etc/dpkg/dpkg.cfg.d/hts-compat {add}&& apt-get update "
         "&& DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "
         f"{' '.join(packages)} && rm -rf /var/lib/apt/lists/* /var/cache/apt/*",
         "",
@@ -103,6 +140,9 @@ def base_from_registry(packages: Sequence[str], *, digest: str, tag: str, report
 def base_from_mmdebstrap(packages: Sequence[str], *, digest: str, tag: str, report: Report) -> None:
     """Make a root file system from the host's apt sources and import it.
 
+    With packages of another architecture the release's own suite is the only source: a mirror's security and update
+    suites were seen without them or in other versions, and libraries of two architectures must be of one version.
+
     Source: mmdebstrap(1), Debian 12. The sources come on stdin (mirror ``-``).
     """
     if shutil.which("mmdebstrap") is None:
@@ -110,19 +150,26 @@ def base_from_mmdebstrap(packages: Sequence[str], *, digest: str, tag: str, repo
             "No registry answers and mmdebstrap is not installed, so there is nothing to make the base image from.",
             hint="Install it with 'apt-get install mmdebstrap', or give the Docker engine a registry.",
         )
-    options = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
+    foreign = foreign_of(packages)
+    own = run(["dpkg", "--print-architecture"], what="dpkg", limit_s=QUICK_S).decode("ascii").strip()
+    options = [f"--architectures={','.join([own, *foreign])}"]
+    options += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     options += [f'--aptopt={key} "{value}"' for key, value in host_apt_settings()]
     with work_folder() as work:
         tar = work / "base.tar"
         argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}", *options, SUITE, str(tar), "-"]
-        stream(argv, what="mmdebstrap", report=report, prefix="base: ", stdin=host_apt_sources().encode("utf-8"))
+        sources = host_apt_sources(only_release=bool(foreign))
+        stream(argv, what="mmdebstrap", report=report, prefix="base: ", stdin=sources.encode("utf-8"))
         report("base: importing")
         change = f"LABEL {BASE_LABEL}={digest}"
         run(["docker", "import", "--change", change, str(tar), tag], what="docker import", limit_s=BUILD_S)
 
 
-def host_apt_sources() -> str:
+def host_apt_sources(*, only_release: bool = False) -> str:
     """Give the host's own apt sources for the suite, main component, as one-line entries.
+
+    Args:
+        only_release: Leave out the suites of updates and of security.
 
     Source: apt-get(8), ``indextargets``.
     """
@@ -132,7 +179,7 @@ def host_apt_sources() -> str:
             "No registry answers, and this machine has no apt to take Debian packages from.",
             hint="Give the Docker engine a registry that has " + REGISTRY_BASE + ".",
         )
-    wanted = {SUITE, f"{SUITE}-updates", f"{SUITE}-security"}
+    wanted = {SUITE} if only_release else {SUITE, f"{SUITE}-updates", f"{SUITE}-security"}
     targets = run(argv, what="apt-get indextargets", limit_s=QUICK_S).decode("utf-8", "replace")
     parts = [line.split() for line in targets.splitlines()]
     entries = {f"deb {site} {release} main" for site, release, *_ in parts if release in wanted}

@@ -13,13 +13,11 @@ import os
 import re
 import shlex
 import shutil
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import HarnessError, InputError
+from harness.errors import LabError
 from harness.providers.build_command import (
     QUICK_S,
     BuildToolMissing,
@@ -31,6 +29,7 @@ from harness.providers.build_command import (
     work_folder,
 )
 from harness.providers.docker_base import image_with, make_base
+from harness.providers.image_files import ImageFiles
 
 LABEL = "org.hts-compat.recipe"
 COMPILER = "x86_64-w64-mingw32-gcc"
@@ -58,46 +57,73 @@ class BuiltImage:
     duration_s: float
 
 
-def build(folder: Path, *, report: Report = lambda _line: None) -> BuiltImage:
-    """Give the image of a definition folder, building it only when no image of this recipe exists.
+def build(files: ImageFiles, *, report: Report = lambda _line: None) -> BuiltImage:
+    """Give the image of a definition, building it only when no image of this recipe exists.
 
     Args:
-        folder: ``vm_images/<name>``: Dockerfile, packages.txt, image.yaml, guest/; the guest tools' sources lie in
-            ``guest_tools`` beside it.
+        files: Dockerfile, packages.txt, image.yaml, guest/ and the guest tools' sources.
         report: Takes one line of progress at a time.
 
     Raises:
         InputError: The folder is no image definition.
+        PackagesMissing: Packages of another architecture cannot be had.
         BuildToolMissing: Docker, mmdebstrap or the mingw compiler is missing.
-        ImageBuildFailed: A step failed; its last output is in ``detail``.
+        ImageBuildFailed: A step failed; its last output is in ``detail``. ``why_missing`` remembers it.
     """
     began = time.monotonic()
-    found = find(folder)
+    found = find(files)
     if found is not None:
         return found
-    recipe = recipe_of(folder)
-    base = make_base(folder, report=report)
-    image_id = make_image(folder, base=base, recipe=recipe, report=report)
-    return describe(folder, image_id=image_id, recipe=recipe, made=True, began=began)
+    recipe = files.recipe()
+    try:
+        base = make_base(files.packages(), report=report)
+        image_id = make_image(files, base=base, recipe=recipe, report=report)
+    except LabError as error:
+        _remember(recipe, error)
+        raise
+    _note_of(recipe).unlink(missing_ok=True)
+    return describe(files, image_id=image_id, recipe=recipe, made=True, began=began)
 
 
-def find(folder: Path) -> BuiltImage | None:
-    """Give the image of a definition folder when it has been built from exactly these files, else None."""
+def find(files: ImageFiles) -> BuiltImage | None:
+    """Give the image of a definition when it has been built from exactly these files, else None."""
     began = time.monotonic()
-    recipe = recipe_of(folder)
+    recipe = files.recipe()
     image_id = image_with(LABEL, recipe)
     if image_id is None:
         return None
-    return describe(folder, image_id=image_id, recipe=recipe, made=False, began=began)
+    return describe(files, image_id=image_id, recipe=recipe, made=False, began=began)
 
 
-def describe(folder: Path, *, image_id: str, recipe: str, made: bool, began: float) -> BuiltImage:
+def why_missing(files: ImageFiles) -> str:
+    """Say in one sentence why there is no image of these files, with what mends it."""
+    name = files.name
+    try:
+        note = json.loads(_note_of(files.recipe()).read_text(encoding="utf-8"))
+        told = f"{note['summary']} {note['hint']}".strip()
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"The image '{name}' has not been built from these files: run 'hts-compat image build {name}'."
+    return f"The image '{name}' could not be built: {told}"
+
+
+def _note_of(recipe: str) -> Path:
+    return cache_folder() / "images" / f"{recipe}.failed.json"
+
+
+def _remember(recipe: str, error: LabError) -> None:
+    """Keep why an image could not be built: who asks for it later learns more than that it is not there."""
+    note = _note_of(recipe)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"summary": error.summary, "hint": error.hint}), encoding="utf-8")
+
+
+def describe(files: ImageFiles, *, image_id: str, recipe: str, made: bool, began: float) -> BuiltImage:
     """Put together what identifies an image that is there."""
     manifest = package_manifest(image_id)
     packages_sha256 = hashlib.sha256(manifest).hexdigest()
     return BuiltImage(
-        name=folder.name,
-        tag=tag_of(folder, recipe),
+        name=files.name,
+        tag=tag_of(files, recipe),
         image_id=image_id,
         recipe=recipe,
         packages_sha256=packages_sha256,
@@ -108,50 +134,23 @@ def describe(folder: Path, *, image_id: str, recipe: str, made: bool, began: flo
     )
 
 
-def tag_of(folder: Path, recipe: str) -> str:
+def tag_of(files: ImageFiles, recipe: str) -> str:
     """Give the name by which Docker knows the image of a recipe."""
-    return f"hts-compat/{folder.name}:{recipe[:12]}"
+    return f"hts-compat/{files.name}:{recipe[:12]}"
 
 
-def recipe_of(folder: Path) -> str:
-    """Give the sha256 over every file that the image is made from, paths and contents, in the order of the paths.
-
-    Raises:
-        InputError: Dockerfile, packages.txt or image.yaml is missing.
-    """
-    for name in ("Dockerfile", "packages.txt", "image.yaml"):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} is no image definition: it has no {name}.", hint="See vm_images/reference.")
-    digest = hashlib.sha256()
-    for label, path in sorted(recipe_files(folder)):
-        content = path.read_bytes()
-        executable = os.access(path, os.X_OK)
-        digest.update(f"{label}\n{len(content)} {executable}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def recipe_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield a stable name and the path of each file of the recipe; byte code and editors' leftovers are none."""
-    for label, root in (("image", folder), ("guest_tools", folder.parent / "guest_tools")):
-        for path in root.rglob("*"):
-            relative = path.relative_to(root)
-            if path.is_file() and "__pycache__" not in relative.parts and not path.name.endswith(("~", ".swp")):
-                yield f"{label}/{relative.as_posix()}", path
-
-
-def make_image(folder: Path, *, base: str, recipe: str, report: Report) -> str:
+def make_image(files: ImageFiles, *, base: str, recipe: str, report: Report) -> str:
     """Compile the guest tools and build the definition's Dockerfile on the base; give the image id.
 
     The classic builder is asked for by name: Debian's engine has no other, and a newer one would colour its output.
     """
     with work_folder() as work:
         context = work / "context"
-        shutil.copytree(folder, context, ignore=shutil.ignore_patterns("__pycache__", "*~", "*.swp"))
+        files.copy_to(context)
         tools = context / "guest_tools"
         tools.mkdir()
-        compile_tools(folder.parent / "guest_tools", tools, report=report)
-        argv = ["docker", "build", "--tag", tag_of(folder, recipe), f"--label={LABEL}={recipe}"]
+        compile_tools(files.guest_tools, tools, report=report)
+        argv = ["docker", "build", "--tag", tag_of(files, recipe), f"--label={LABEL}={recipe}"]
         stream(
             [*argv, f"--build-arg=BASE={base}", str(context)],
             what="docker build",
@@ -163,7 +162,7 @@ def make_image(folder: Path, *, base: str, recipe: str, report: Report) -> str:
     image_id = image_with(LABEL, recipe)
     if image_id is None:
         raise ImageBuildFailed(f"docker build ended well, yet there is no image with the recipe {recipe[:12]}.")
-    run(["docker", "tag", image_id, f"hts-compat/{folder.name}:latest"], what="docker tag", limit_s=QUICK_S)
+    run(["docker", "tag", image_id, f"hts-compat/{files.name}:latest"], what="docker tag", limit_s=QUICK_S)
     return image_id
 
 
@@ -212,25 +211,3 @@ def package_manifest(image_id: str) -> bytes:
     partial.write_text(json.dumps({"manifest": manifest.decode("utf-8")}), encoding="utf-8")
     partial.replace(kept)
     return manifest
-
-
-def main() -> int:
-    """Build the image of the folder named on the command line; ``make setup`` uses this face."""
-    began = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"[{time.monotonic() - began:6.1f} s] {line}", flush=True)  # noqa: T201 (this is the command's output)
-
-    try:
-        built = build(Path(sys.argv[1]), report=report)
-    except HarnessError as problem:
-        for text in (problem.summary, problem.detail, problem.hint):
-            if text:
-                print(text, file=sys.stderr)  # noqa: T201
-        return problem.exit_code
-    report(f"{built.tag} {'made' if built.made else 'there already'}, content {built.content[:12]}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

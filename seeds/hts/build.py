@@ -1,6 +1,6 @@
 """Driver. Build one version of the demo HTS with mingw-w64 and NSIS, the same bit for bit every time.
 
-Usage: python3 build.py VERSION OUT_DIR [--builds FILE]
+Usage: python3 build.py VERSION OUT_DIR [--machine x64|x86] [--builds FILE]
 
 What may differ between two runs is kept out of the files: the compiler works in a scratch folder with
 relative names, the PE files carry no time, and every input of the installer and the zip gets the build's
@@ -32,11 +32,50 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).resolve().parent
-PREFIX = "x86_64-w64-mingw32-"
-TOOLS = {f"{PREFIX}gcc": "gcc-mingw-w64-x86-64", f"{PREFIX}windres": "binutils-mingw-w64-x86-64", "makensis": "nsis"}
 
 COMMON_CFLAGS = ("-std=gnu17", "-Wall", "-Wextra", "-DUNICODE", "-D_UNICODE", "-DWIN32_LEAN_AND_MEAN")
 LINK_FLAGS = ("-s", "-static", "-Wl,--no-insert-timestamp", "-Wl,--build-id=none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a program for one kind of processor is made with, and where Windows keeps it."""
+
+    prefix: str
+    packages: str
+    nsis_target: str
+    program_files: str
+    nsis_program_files: str
+    registry_bits: int
+
+    @property
+    def tools(self) -> dict[str, str]:
+        """Every tool that a build needs, with the package that holds it."""
+        return {
+            f"{self.prefix}gcc": f"gcc-mingw-w64-{self.packages}",
+            f"{self.prefix}windres": f"binutils-mingw-w64-{self.packages}",
+            "makensis": "nsis",
+        }
+
+
+MACHINES = {
+    "x64": Machine(
+        prefix="x86_64-w64-mingw32-",
+        packages="x86-64",
+        nsis_target="amd64-unicode",
+        program_files="Program Files",
+        nsis_program_files="$PROGRAMFILES64",
+        registry_bits=64,
+    ),
+    "x86": Machine(
+        prefix="i686-w64-mingw32-",
+        packages="i686",
+        nsis_target="x86-unicode",
+        program_files="Program Files (x86)",
+        nsis_program_files="$PROGRAMFILES32",
+        registry_bits=32,
+    ),
+}
 
 OVERLAY_MAGIC = b"HTSPACK1"
 MAX_OVERLAY_BYTES = 1 << 24
@@ -115,7 +154,8 @@ class Build:
     """One entry of builds.yaml, complete and checked."""
 
     product: dict[str, str]
-    version: str
+    label: str
+    machine: str
     released: date
     protocol: int
     features: tuple[str, ...]
@@ -135,14 +175,19 @@ class Build:
     @property
     def install_dir(self) -> str:
         """Where the installer puts the program."""
-        return f"C:\\Program Files\\{self.product['name']}"
+        return f"C:\\{MACHINES[self.machine].program_files}\\{self.product['name']}"
+
+    @property
+    def version(self) -> str:
+        """What the program calls itself: the label without what tells builds of one version apart."""
+        return self.label.partition("-")[0]
 
     def module_version(self, role: str, *, patched: bool) -> str:
         """Return what the module calls itself: VERSION, or VERSION+patchN in the patch set."""
         return f"{self.version}+patch{self.patch[role]}" if patched and role in self.patch else self.version
 
 
-ENTRY_KEYS = frozenset(Build.__dataclass_fields__) - {"product", "version"}
+ENTRY_KEYS = frozenset(Build.__dataclass_fields__) - {"product", "label"}
 PRODUCT_KEYS = frozenset({"name", "title", "company", "copyright"})
 FILE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}\.(exe|dll)")
 # Written into C, NSIS and resource scripts: keep out what would end a string there.
@@ -228,7 +273,7 @@ def patch_levels(value: object, where: str) -> dict[str, int]:
     return dict(levels)
 
 
-def load_build(path: Path, version: str) -> Build:
+def load_build(path: Path, label: str) -> Build:
     """Return the declared build, or say in one sentence what is wrong with the declaration."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -249,18 +294,18 @@ def load_build(path: Path, version: str) -> Build:
     need(holds=re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None, where="product.name", what="must be a plain word")
 
     builds = top.get("builds")
-    if not isinstance(builds, dict) or version not in builds:
+    if not isinstance(builds, dict) or label not in builds:
         declared = ", ".join(str(key) for key in builds) if isinstance(builds, dict) else "none"
-        raise bad_input(f"There is no build {version!r} in {path.name}; it declares {declared}.")
+        raise bad_input(f"There is no build {label!r} in {path.name}; it declares {declared}.")
     need(
-        holds=re.fullmatch(r"\d{1,4}\.\d{1,4}\.\d{1,4}", version) is not None,
-        where=f"The version {version!r}",
-        what="must be three numbers, like 1.0.0",
+        holds=re.fullmatch(r"\d{1,4}\.\d{1,4}\.\d{1,4}(-[a-z0-9]{1,10})?", label) is not None,
+        where=f"The build {label!r}",
+        what="must be three numbers, like 1.0.0, or 1.0.0-x86 for another build of that version",
     )
 
-    where = f"builds.{version}"
+    where = f"builds.{label}"
     entry = dict(known_keys(top.get("defaults"), ENTRY_KEYS, "defaults"))
-    for key, value in known_keys(builds[version], ENTRY_KEYS, where).items():
+    for key, value in known_keys(builds[label], ENTRY_KEYS, where).items():
         inherited = entry.get(key)
         entry[key] = {**inherited, **value} if isinstance(inherited, dict) and isinstance(value, dict) else value
     missing = sorted(ENTRY_KEYS - set(entry))
@@ -271,6 +316,7 @@ def load_build(path: Path, version: str) -> Build:
         where=f"{where}.released",
         what=f"must be in {FIRST_ZIP_YEAR} or later: zip files know no earlier times",
     )
+    need(holds=entry["machine"] in MACHINES, where=f"{where}.machine", what=f"must be one of {', '.join(MACHINES)}")
     need(holds=type(entry["protocol"]) is int, where=f"{where}.protocol", what="must be a number")
     need(
         holds=re.fullmatch(r"[A-Za-z0-9_]{1,30}", str(entry["user"])) is not None,
@@ -279,7 +325,8 @@ def load_build(path: Path, version: str) -> Build:
     )
     return Build(
         product=product,
-        version=version,
+        label=label,
+        machine=entry["machine"],
         released=entry["released"],
         protocol=entry["protocol"],
         features=string_list(entry["features"], r"[a-z][a-z0-9_]*", f"{where}.features"),
@@ -383,11 +430,12 @@ def compile_module(build: Build, role: str, scratch: Path, out: str, *, patched:
     script = f"{role}_patch.rc" if patched else f"{role}.rc"
     resources = f"{script}.o"
     (scratch / script).write_text(resource_script(build, role, patched=patched), encoding="utf-8")
-    run([f"{PREFIX}windres", "-c", "65001", "-O", "coff", script, resources], scratch, build.epoch_s)
+    prefix = MACHINES[build.machine].prefix
+    run([f"{prefix}windres", "-c", "65001", "-O", "coff", script, resources], scratch, build.epoch_s)
     kind = ("-shared",) if spec.is_dll else ("-municode", "-mwindows")
     run(
         [
-            f"{PREFIX}gcc", *COMMON_CFLAGS, *build.cflags, f"-I{config}", *kind,
+            f"{prefix}gcc", *COMMON_CFLAGS, *build.cflags, f"-I{config}", *kind,
             *(f"src/{source}" for source in spec.sources), resources, *LINK_FLAGS,
             "-o", out, *(f"-l{library}" for library in spec.libraries),
         ],
@@ -416,6 +464,7 @@ def compile_all(build: Build, scratch: Path) -> None:
 
 def config_nsh(build: Build, installer: str) -> str:
     """Return config.nsh: everything that the installer takes from builds.yaml."""
+    machine = MACHINES[build.machine]
     values = {
         "INSTALLER": installer,
         "PRODUCT": build.product["name"],
@@ -423,6 +472,9 @@ def config_nsh(build: Build, installer: str) -> str:
         "COMPANY": build.product["company"],
         "COPYRIGHT": build.product["copyright"],
         "VERSION": build.version,
+        "TARGET": machine.nsis_target,
+        "PROGRAM_FILES": machine.nsis_program_files,
+        "REGISTRY_BITS": str(machine.registry_bits),
         **{role.upper(): name for role, name in build.modules.items()},
     }
     return "".join(f'!define {key} "{value}"\n' for key, value in values.items())
@@ -487,7 +539,7 @@ def manifest(build: Build, made: Path, installer: str, portable: str) -> dict[st
     components["uninstall.exe"] = "uninstaller"
     return {
         "name": build.product["name"],
-        "version": build.version,
+        "version": build.label,
         "installer": {"file": installer, **file_facts(made / installer)},
         "portable": {"file": portable, **file_facts(made / portable)},
         "install_dir": build.install_dir,
@@ -516,8 +568,8 @@ def make(build: Build, scratch: Path) -> Path:
     (scratch / "app.ico").write_bytes(icon())
     (scratch / "config" / "hts_config.h").write_text(config_header(build, patched=False), encoding="utf-8")
     (scratch / "config_patch" / "hts_config.h").write_text(config_header(build, patched=True), encoding="utf-8")
-    installer = f"{build.product['name']}-{build.version}-setup.exe"
-    portable = f"{build.product['name']}-{build.version}-portable.zip"
+    installer = f"{build.product['name']}-{build.label}-setup.exe"
+    portable = f"{build.product['name']}-{build.label}-portable.zip"
     (scratch / "config.nsh").write_text(config_nsh(build, installer), encoding="utf-8")
 
     compile_all(build, scratch)
@@ -551,11 +603,11 @@ def publish(made: Path, out_dir: Path) -> None:
         raise bad_input(f"Cannot write to {out_dir}: {error.strerror}.") from error
 
 
-def check_tools() -> None:
+def check_tools(machine: Machine) -> None:
     """Raise with the missing tools and the packages that hold them."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    missing = [tool for tool in machine.tools if shutil.which(tool) is None]
     if missing:
-        packages = " ".join(TOOLS[tool] for tool in missing)
+        packages = " ".join(machine.tools[tool] for tool in missing)
         raise BuildError(f"Missing: {', '.join(missing)}; install with: apt-get install {packages}", exit_code=5)
 
 
@@ -565,12 +617,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("version", metavar="VERSION", help="a build declared in builds.yaml, e.g. 1.0.0")
     parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="where the results go")
     parser.add_argument(
+        "--machine", choices=MACHINES, default="x64", help="what the build is declared for; default: %(default)s"
+    )
+    parser.add_argument(
         "--builds", metavar="FILE", type=Path, default=HERE / "builds.yaml", help="default: %(default)s"
     )
     options = parser.parse_args(arguments)
     try:
         build = load_build(options.builds, options.version)
-        check_tools()
+        # The recipe says which compilers it is made with; a build of another machine would not be known by them.
+        need(
+            holds=build.machine == options.machine,
+            where=f"The build {build.label!r}",
+            what=f"is made for {build.machine}; build it with --machine {build.machine}",
+        )
+        check_tools(MACHINES[build.machine])
         with tempfile.TemporaryDirectory(prefix="demo-hts-") as scratch:
             publish(make(build, Path(scratch)), options.out_dir)
     except BuildError as error:

@@ -1,9 +1,9 @@
 ; Installer of one build. build.py puts this beside config.nsh (names and texts, from builds.yaml) and app\.
 ; Silent: SETUP.exe /S and uninstall.exe /S.
 
-Unicode true
-Target amd64-unicode
 !include "config.nsh"
+Unicode true
+Target ${TARGET}
 !include "MUI2.nsh"
 
 SetCompressor /SOLID lzma
@@ -14,7 +14,7 @@ RequestExecutionLevel admin
 
 Name "${TITLE} ${VERSION}"
 OutFile "${INSTALLER}"
-InstallDir "$PROGRAMFILES64\${PRODUCT}"
+InstallDir "${PROGRAM_FILES}\${PRODUCT}"
 BrandingText "${COMPANY}"
 ShowInstDetails show
 
@@ -44,7 +44,7 @@ VIAddVersionKey /LANG=${LANG_KOREAN} "LegalCopyright" "${COPYRIGHT}"
 !uninstfinalize 'cp "%1" "uninstall.exe"'
 
 Section "program"
-  SetRegView 64
+  SetRegView ${REGISTRY_BITS}
   SetShellVarContext all
   SetOutPath "$INSTDIR"
   ; The updater and the logs work in the install folder, for ordinary users too (S-1-5-32-545 is "Users").
@@ -72,7 +72,7 @@ Section "program"
 SectionEnd
 
 Section "Uninstall"
-  SetRegView 64
+  SetRegView ${REGISTRY_BITS}
   SetShellVarContext all
   Delete "$INSTDIR\${MAIN}"
   Delete "$INSTDIR\${CORE}"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from harness.inspection.draft import draft_scenario, draft_suite, install_dir, quoted, slug
 from harness.inspection.model import Contents, FileSeen, Inspection, Kind, ModuleSeen, Signed, Trust
-from harness.load import load_scenario, load_suite
+from harness.load import load_image_definition, load_scenario, load_suite
+from harness.machine import Machine
 from harness.rig import ROOT
 from harness.scenario import Title
 from tests.builders import make_image
@@ -100,9 +101,11 @@ def test_what_could_be_found_out_is_in_the_draft(tmp_path: Path) -> None:
     assert text.count("TODO") >= 3
 
 
-def test_a_32_bit_build_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_32_bit_build_is_said_to_be_one_and_gets_the_image_that_runs_it(tmp_path: Path) -> None:
     text = write(tmp_path, replace(FOUND, bits=32)).read_text()
     assert "32-bit" in text
+    assert "images: [reference-32]" in text
+    assert Machine.X86 in (load_image_definition(ROOT / "vm_images" / "reference-32" / "image.yaml").machines or ())
     assert 'install_dir: "C:\\\\Program Files (x86)\\\\데모증권 HTS"' in text
 
 

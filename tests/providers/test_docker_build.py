@@ -1,4 +1,4 @@
-"""What decides whether an image has to be built anew, and what it is built from."""
+"""How guest tools are compiled, and what is remembered of an image that could not be built."""
 
 from __future__ import annotations
 
@@ -6,60 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import InputError
+from harness.errors import LabError
 from harness.providers import docker_build
-from harness.providers.docker_base import package_names
+from harness.providers.image_files import ImageFiles
+from tests.providers.fake_programs import FakePrograms
 
 ROOT = Path(__file__).parents[2]
+WOW = ImageFiles(folder=ROOT / "vm_images" / "reference-32", like=ROOT / "vm_images" / "reference")
 
 
 @pytest.fixture
-def definition(tmp_path: Path) -> Path:
-    """Make the smallest image definition, with one guest tool beside it."""
-    folder = tmp_path / "small"
-    (folder / "guest").mkdir(parents=True)
-    (folder / "Dockerfile").write_text("ARG BASE\nFROM $BASE\n", encoding="utf-8")
-    (folder / "packages.txt").write_text("# tools\nwine\n\nxvfb  # a screen\n", encoding="utf-8")
-    (folder / "image.yaml").write_text("name: small\n", encoding="utf-8")
-    (folder / "guest" / "observe.py").write_text("pass\n", encoding="utf-8")
-    (tmp_path / "guest_tools").mkdir()
-    (tmp_path / "guest_tools" / "winview.c").write_text("int main;\n", encoding="utf-8")
-    return folder
-
-
-def test_packages_are_read_without_comments(definition: Path) -> None:
-    assert package_names(definition) == ["wine", "xvfb"]
-
-
-def test_a_line_that_is_no_package_is_refused(definition: Path) -> None:
-    (definition / "packages.txt").write_text("wine; rm -rf /\n", encoding="utf-8")
-    with pytest.raises(InputError, match="is no package name"):
-        package_names(definition)
-
-
-@pytest.mark.parametrize("file", ["small/Dockerfile", "small/guest/observe.py", "guest_tools/winview.c"])
-def test_every_file_that_goes_in_changes_the_recipe(definition: Path, file: str) -> None:
-    before = docker_build.recipe_of(definition)
-    (definition.parent / file).write_text("changed\n", encoding="utf-8")
-    assert docker_build.recipe_of(definition) != before
-
-
-def test_byte_code_does_not_change_the_recipe(definition: Path) -> None:
-    before = docker_build.recipe_of(definition)
-    (definition / "guest" / "__pycache__").mkdir()
-    (definition / "guest" / "__pycache__" / "observe.cpython-311.pyc").write_bytes(b"\0")
-    assert docker_build.recipe_of(definition) == before
-
-
-def test_renaming_a_file_changes_the_recipe(definition: Path) -> None:
-    before = docker_build.recipe_of(definition)
-    (definition / "guest" / "observe.py").rename(definition / "guest" / "other.py")
-    assert docker_build.recipe_of(definition) != before
-
-
-def test_a_folder_that_is_no_definition_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no Dockerfile"):
-        docker_build.recipe_of(tmp_path)
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
+    """Give a machine with an engine without images, no registry and an apt, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return FakePrograms(tmp_path / "bin", monkeypatch)
 
 
 def test_a_guest_tool_names_its_own_flags(tmp_path: Path) -> None:
@@ -76,5 +36,30 @@ def test_a_guest_tool_without_a_build_line_gets_the_defaults(tmp_path: Path) -> 
     assert docker_build.flags_of(source) == (list(docker_build.DEFAULT_FLAGS), [])
 
 
-def test_the_reference_image_is_a_definition() -> None:
-    assert len(docker_build.recipe_of(ROOT / "vm_images" / "reference")) == 64
+def test_an_image_that_nobody_asked_for_yet_is_missing_with_its_command(programs: FakePrograms) -> None:
+    assert docker_build.find(WOW) is None
+    assert docker_build.why_missing(WOW) == (
+        "The image 'reference-32' has not been built from these files: run 'hts-compat image build reference-32'."
+    )
+
+
+def test_why_an_image_could_not_be_built_is_told_whenever_it_is_missed(programs: FakePrograms) -> None:
+    programs.mmdebstrap_says("E: Unable to locate package wine32:i386", exit_code=25)
+    with pytest.raises(LabError) as caught:
+        docker_build.build(WOW)
+    assert (
+        docker_build.why_missing(WOW)
+        == f"The image 'reference-32' could not be built: {caught.value} {caught.value.hint}"
+    )
+    assert "i386 packages" in docker_build.why_missing(WOW)
+
+
+def test_a_changed_recipe_begins_without_the_old_failure(programs: FakePrograms, tmp_path: Path) -> None:
+    programs.mmdebstrap_says("E: Unable to locate package wine32:i386", exit_code=25)
+    with pytest.raises(LabError):
+        docker_build.build(WOW)
+    (tmp_path / "guest_tools").mkdir()
+    other = ImageFiles(folder=tmp_path / "other", like=ROOT / "vm_images" / "reference")
+    other.folder.mkdir()
+    (other.folder / "image.yaml").write_text("name: other\n", encoding="utf-8")
+    assert "has not been built" in docker_build.why_missing(other)

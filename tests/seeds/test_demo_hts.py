@@ -26,6 +26,10 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.build_file import machine_of_file
+from harness.inspect_pe import read_headers
+from harness.machine import Machine
+
 HTS = Path(__file__).resolve().parents[2] / "seeds" / "hts"
 MISSING = [tool for tool in ("x86_64-w64-mingw32-gcc", "makensis") if shutil.which(tool) is None]
 needs_toolchain = pytest.mark.skipif(
@@ -190,13 +194,40 @@ def test_two_versions_share_no_program_file(built: Path, renamed: Path) -> None:
     assert programs[0].isdisjoint(programs[1])
 
 
-def test_declared_builds_are_two_good_ones_and_one_of_another_protocol() -> None:
+needs_x86_compiler = pytest.mark.skipif(
+    shutil.which("i686-w64-mingw32-gcc") is None or bool(MISSING),
+    reason="not installed: i686-w64-mingw32-gcc (make setup ARGS=--x86)",
+)
+
+
+@needs_x86_compiler
+def test_a_32_bit_build_is_the_same_version_and_all_of_it_is_32_bit(tmp_path: Path) -> None:
+    out = build_well("1.0.0-x86", tmp_path / "out", "--machine", "x86")
+    manifest = manifest_of(out)
+    assert manifest["version"] == "1.0.0-x86"
+    assert manifest["install_dir"] == "C:\\Program Files (x86)\\DemoHTS"
+    programs = [path for path in out.rglob("*") if path.suffix in {".exe", ".dll"}]
+    assert {path.name: machine_of_file(path) for path in programs} == {path.name: Machine.X86 for path in programs}
+    assert len(programs) == 7, "the installer, the uninstaller, five programs and modules with the patched one"
+    assert read_headers(out / "app" / "DemoHTS.exe").texts["FileVersion"] == "1.0.0"
+
+
+def test_a_build_is_refused_by_the_recipe_of_another_machine(tmp_path: Path) -> None:
+    done = build("1.0.0-x86", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr == "The build '1.0.0-x86' is made for x86; build it with --machine x86.\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_declared_builds_are_two_good_ones_and_one_of_another_protocol_and_the_first_for_x86() -> None:
     document = declarations()
     protocols = {
         version: entry.get("protocol", document["defaults"]["protocol"])
         for version, entry in document["builds"].items()
     }
-    assert protocols == {"1.0.0": 3, "1.1.0": 3, "1.2.0": 4}
+    assert protocols == {"1.0.0": 3, "1.1.0": 3, "1.2.0": 4, "1.0.0-x86": 3}
+    machines = {version: entry["machine"] for version, entry in document["builds"].items() if "machine" in entry}
+    assert machines == {"1.0.0-x86": "x86"}
 
 
 @pytest.mark.parametrize(
@@ -209,6 +240,7 @@ def test_declared_builds_are_two_good_ones_and_one_of_another_protocol() -> None
         (("builds", "1.0.0", "overlay"), {"core": {"codec": "lzma", "size_bytes": 1}}, r"codec must be zlib"),
         (("builds", "1.0.0", "server"), "localhost", r"must look like"),
         (("defaults", "protocol"), "three", r"protocol must be a number"),
+        (("builds", "1.0.0", "machine"), "itanium", r"machine must be one of x64, x86"),
     ],
 )
 def test_bad_declaration_is_one_sentence_and_makes_nothing(
@@ -229,7 +261,7 @@ def test_bad_declaration_is_one_sentence_and_makes_nothing(
 def test_unknown_version_names_the_declared_ones(tmp_path: Path) -> None:
     done = build("9.9.9", tmp_path / "out")
     assert done.returncode == 2
-    assert done.stderr == "There is no build '9.9.9' in builds.yaml; it declares 1.0.0, 1.1.0, 1.2.0.\n"
+    assert done.stderr == "There is no build '9.9.9' in builds.yaml; it declares 1.0.0, 1.1.0, 1.2.0, 1.0.0-x86.\n"
 
 
 def test_missing_toolchain_is_named_with_its_packages(tmp_path: Path) -> None:
