@@ -6,15 +6,26 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
+from harness import products, providers
 from harness.errors import HarnessError
+from harness.plug_ins import Group, PlugIn, found, part, plug_in
+from harness.renderers.api import RENDERERS
 
 TOOL_TIMEOUT_S = 20
 MIN_FREE_GIB = 6
 #: The image that the demo runs on; the others are asked for by name.
 NEEDED_IMAGE = "reference"
+
+_OWN: Mapping[Group, Collection[str]] = {
+    Group.PRODUCTS: products.ADAPTERS,
+    Group.PROVIDERS: providers.PROVIDERS,
+    Group.RENDERERS: RENDERERS,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +66,42 @@ def examine(root: Path) -> tuple[Examined, ...]:
         _tool("innoextract", "innoextract", "innoextract", what="lists Inno Setup in 'build inspect'", needed=False),
         _disk(root),
         _kvm(),
+        *plug_ins(),
     )
+
+
+def plug_ins() -> tuple[Examined, ...]:
+    """Look at what other packages bring: whether each can be used, and what a provider says of this machine."""
+    return tuple(examined for group in Group for brought in found(group) for examined in _plug_in(brought))
+
+
+def _plug_in(brought: PlugIn) -> Iterator[Examined]:
+    name = f"{brought.group.singular} {brought.name}"
+    if brought.name in _OWN[brought.group]:
+        fix = "Give it another name, or uninstall it."
+        detail = f"not used: the name is this tool's own (of {brought.distribution})"
+        yield Examined(name=name, ok=False, needed=False, detail=detail, fix=fix)
+        return
+    try:
+        plug_in(brought.group, brought.name)
+        match brought.group:
+            case Group.PRODUCTS:
+                version = products.parser_in(brought).version
+                products.adapter_in(brought)
+                yield Examined(name=name, ok=True, needed=False, detail=f"parser {version}, of {brought.distribution}")
+            case Group.PROVIDERS:
+                kit = providers.kit_in(brought)
+                yield Examined(name=name, ok=True, needed=False, detail=f"of {brought.distribution}")
+                for fit in kit.provider.check():
+                    what = f"{brought.name}: {fit.name}"
+                    yield Examined(name=what, ok=fit.ok, needed=False, detail=fit.detail, fix=fit.fix)
+            case Group.RENDERERS:
+                part(brought, brought.target)
+                yield Examined(name=name, ok=True, needed=False, detail=f"of {brought.distribution}")
+            case _:
+                assert_never(brought.group)
+    except HarnessError as error:
+        yield Examined(name=name, ok=False, needed=False, detail=error.summary, fix=error.hint)
 
 
 def _python() -> Examined:

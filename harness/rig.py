@@ -11,7 +11,8 @@ from harness.errors import InputError, LabError
 from harness.image import Image
 from harness.load import LoadedSuite
 from harness.plan import Cell
-from harness.providers.api import Endpoint, Provider
+from harness.products import require
+from harness.providers import kit_of, provider_names
 from harness.providers.image_files import ImageFiles
 from harness.run_cell import Rig
 from harness.systems.api import GuestSystem
@@ -19,7 +20,7 @@ from harness.transports.api import Transport
 from harness.yaml_files import load_image_definition
 
 AUTO = "auto"
-PROVIDERS = ("docker",)
+DOCKER = "docker"
 
 #: The checkout: where scenarios, images and seeds lie beside the package.
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,21 +63,24 @@ def image_files(folder: Path) -> ImageFiles:
 
 def image_at(folder: Path) -> Image | None:
     """Give the image of one definition folder; None when it has not been built."""
-    from harness.providers import docker_build  # noqa: PLC0415 - reading a store needs no engine
-
-    built = docker_build.find(image_files(folder))
-    if built is None:
-        return None
     definition = load_image_definition(folder / "image.yaml")
-    return image_of(definition, content=built.content, recipe=built.recipe, reference=built.image_id)
+    like = None if definition.like is None else folder.parent / definition.like
+    found = kit_of(definition.provider).find(folder, like=like)
+    if found is None:
+        return None
+    return image_of(definition, content=found.content, recipe=found.recipe, reference=found.reference)
 
 
 def missing_image(folder: Path) -> Image:
     """Stand in for an image that has not been built: no guest can be leased from it, and it says why."""
     from harness.providers import docker_build  # noqa: PLC0415
 
-    files = image_files(folder)
     definition = load_image_definition(folder / "image.yaml")
+    if definition.provider != DOCKER:
+        image = image_of(definition, content=f"missing:{definition.name}", recipe=None, reference="")
+        told = f"The image '{definition.name}' has not been built: the provider '{definition.provider}' has none."
+        return image.model_copy(update={"missing": told})
+    files = image_files(folder)
     recipe = files.recipe()
     image = image_of(definition, content=f"missing:{recipe}", recipe=recipe, reference="")
     return image.model_copy(update={"missing": docker_build.why_missing(files)})
@@ -105,26 +109,25 @@ def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
     """Make the rig of a run.
 
     Args:
-        provider_name: ``auto`` or a provider's name.
+        provider_name: A provider's name; ``auto`` is the one that the suite's images name.
         loaded: Where the builds' and services' files are.
 
     Raises:
-        InputError: There is no such provider.
-        LabError: The provider cannot be used on this machine.
+        InputError: There is no such provider, or an image of the suite is another one's.
+        LabError: The provider cannot be used on this machine, or a product of the suite cannot be loaded.
     """
-    if provider_name not in {AUTO, *PROVIDERS}:
-        raise InputError(f"There is no provider '{provider_name}'.", hint=f"Providers: {', '.join(PROVIDERS)}.")
-    from harness.providers.docker import DockerProvider  # noqa: PLC0415
-    from harness.transports.docker_exec import DockerExecTransport  # noqa: PLC0415
-
-    provider = DockerProvider()
-
-    def connect(endpoint: Endpoint) -> Transport:
-        return DockerExecTransport(provider.client, endpoint.address)
-
+    require(product.name for product in loaded.suite.products)
+    kit = kit_of(_provider_for(loaded) if provider_name == AUTO else provider_name)
+    strangers = [image for image in loaded.suite.images if image.provider != kit.provider.name]
+    if strangers:
+        image = strangers[0]
+        raise InputError(
+            f"The image '{image.name}' is of the provider '{image.provider}', not of '{kit.provider.name}'.",
+            hint="Leave '--provider' out, or name an image of that provider in the suite.",
+        )
     return Rig(
-        provider=provider,
-        connect=connect,
+        provider=kit.provider,
+        connect=kit.connect,
         system=guest_system,
         installer=installers_of(loaded.suite.builds),
         service_files=service_files_of(loaded),
@@ -132,11 +135,31 @@ def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
 
 
 def sweep(run_id: str | None = None) -> int:
-    """End what killed runs left behind on every provider; give how many guests that were."""
-    from harness.providers.docker import DockerProvider  # noqa: PLC0415
+    """End what killed runs left behind on every provider; give how many guests that were.
 
-    provider: Provider = DockerProvider()
-    return provider.sweep(run_id)
+    Raises:
+        LabError: A provider could not be asked; the others were.
+    """
+    swept, troubles = 0, list[LabError]()
+    for name in provider_names():
+        try:
+            swept += kit_of(name).provider.sweep(run_id)
+        except LabError as error:
+            troubles.append(error)
+    if troubles:
+        raise troubles[0]
+    return swept
+
+
+def _provider_for(loaded: LoadedSuite) -> str:
+    """Give the one provider that a suite's images name; ``docker`` when it has none."""
+    named = sorted({image.provider for image in loaded.suite.images}) or [DOCKER]
+    if len(named) > 1:
+        raise InputError(
+            f"The suite's images are of {len(named)} providers: {', '.join(named)}.",
+            hint="A run uses one; make a suite of each.",
+        )
+    return named[0]
 
 
 def guest_system(cell: Cell, transport: Transport) -> GuestSystem:

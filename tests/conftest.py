@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -13,6 +17,7 @@ from harness.errors import HarnessError
 from harness.image import Image
 from harness.providers.docker import DockerProvider
 from harness.rig import ROOT, image_at
+from tests.contributing import files_of_the_page, install
 
 #: Each run tries other examples, so many short runs find what a long one does; so does --hypothesis-profile=thorough.
 settings.register_profile("quick", max_examples=50, deadline=None)
@@ -53,3 +58,14 @@ def reference_image(docker_provider: DockerProvider) -> Image:
     except HarnessError as error:
         no_guest(f"{error.summary} {error.hint}")
     return image or no_guest("The image 'reference' has not been built. Run 'make setup'.")
+
+
+@pytest.fixture(scope="session")
+def example_plug_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give the folder in which the packages of CONTRIBUTING.md are installed, importable for the whole session."""
+    folder = tmp_path_factory.mktemp("contributing")
+    install(folder, files_of_the_page())
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    yield folder
+    sys.path.remove(str(folder))

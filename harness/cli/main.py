@@ -28,7 +28,7 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder of reports; the s
 StoreOption = Annotated[Optional[Path], typer.Option("--store", help="Another store than OUT/store.")]  # noqa: UP045 - typer reads it
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="A run's id, the folder of its report, or 'latest'.")]
-ProviderOption = Annotated[str, typer.Option("--provider", help="Where guests come from: auto or docker.")]
+ProviderOption = Annotated[str, typer.Option("--provider", help="Where guests come from; auto: as the images say.")]
 GithubOption = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option("--github/--no-github", help="Annotations for GitHub Actions; else as GITHUB_ACTIONS says."),

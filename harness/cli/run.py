@@ -21,7 +21,7 @@ from harness.gate import Policy
 from harness.load import LoadedSuite, load_policy, load_suite
 from harness.outcome_exit import NOTHING_RAN, exit_code
 from harness.plan import Cell, Plan, expand
-from harness.products import ADAPTERS, parser_of
+from harness.products import parser_of, product_names
 from harness.renderers import job_summary
 from harness.renderers.api import Report, renderer
 from harness.renderers.github import At, of_cells
@@ -189,7 +189,7 @@ def load(asked: Asked) -> LoadedSuite:
 
     extra = tuple(build_from_file(path) for path in asked.builds)
     images = Images(ROOT / "vm_images")
-    return load_suite(asked.suite, images=images, known_products=tuple(ADAPTERS), extra_builds=extra, progress=say.note)
+    return load_suite(asked.suite, images=images, known_products=product_names(), extra_builds=extra, progress=say.note)
 
 
 @contextmanager

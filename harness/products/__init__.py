@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from harness.errors import InputError
+from harness.plug_ins import Group, PlugIn, broken, names, part, plug_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from harness.observation import ProductParser
     from harness.products.api import Product, Tools
 
@@ -23,19 +28,76 @@ PARSERS = {
     "guard": "harness.products.guard.parse:PARSER",
 }
 
+#: Where a plug-in's package has its two halves; apart, as ours are.
+ADAPTER_PLACE, PARSER_PLACE = "adapter:ADAPTER", "parse:PARSER"
+
+
+def product_names() -> tuple[str, ...]:
+    """Give every product that a suite may name: ours, and those of other packages."""
+    return names(Group.PRODUCTS, ADAPTERS)
+
 
 def parser_of(product: str) -> ProductParser:
-    """Give a product's parser; ``KeyError`` for an unknown product."""
-    parser: ProductParser = _named(PARSERS[product])
-    return parser
+    """Give a product's parser.
+
+    Raises:
+        InputError: There is no such product.
+        LabError: A plug-in brings it and is broken.
+    """
+    if product in PARSERS:
+        return cast("ProductParser", _named(PARSERS[product]))
+    return parser_in(_brought(product))
 
 
 def adapter_of(product: str, tools: Tools) -> Product:
-    """Make a product's adapter for one guest; ``KeyError`` for an unknown product."""
-    adapter: Product = _named(ADAPTERS[product])(tools)
-    return adapter
+    """Make a product's adapter for one guest.
+
+    Raises:
+        InputError: There is no such product.
+        LabError: A plug-in brings it and is broken.
+    """
+    if product in ADAPTERS:
+        return cast("Callable[[Tools], Product]", _named(ADAPTERS[product]))(tools)
+    return adapter_in(_brought(product))(tools)
 
 
-def _named(place: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - one name of one module; callers state its type
+def require(products: Iterable[str]) -> None:
+    """Load every product of a run before its first guest; raises as ``parser_of`` does."""
+    for name in products:
+        if name not in ADAPTERS:
+            brought = _brought(name)
+            parser_in(brought)
+            adapter_in(brought)
+
+
+def parser_in(brought: PlugIn) -> ProductParser:
+    """Give a plug-in's parser; ``LabError`` when it is none."""
+    parser = part(brought, f"{brought.target}.{PARSER_PLACE}")
+    if not callable(parser) or not isinstance(getattr(parser, "version", None), int):
+        raise broken(brought, "its PARSER is not callable, or has no whole number as its 'version'")
+    return cast("ProductParser", parser)
+
+
+def adapter_in(brought: PlugIn) -> Callable[[Tools], Product]:
+    """Give what makes a plug-in's adapter; ``LabError`` when it is none."""
+    adapter = part(brought, f"{brought.target}.{ADAPTER_PLACE}")
+    lacks = [name for name in ("arm", "pin", "sample", "canary", "collect") if not hasattr(adapter, name)]
+    if not callable(adapter) or lacks:
+        raise broken(brought, f"its ADAPTER is no class of a product; it lacks {', '.join(lacks) or 'a constructor'}")
+    return cast("Callable[[Tools], Product]", adapter)
+
+
+def _brought(product: str) -> PlugIn:
+    brought = plug_in(Group.PRODUCTS, product)
+    if brought is None:
+        raise InputError(
+            f"There is no product '{product}'.",
+            hint=f"Products: {', '.join(product_names())}; other packages can bring more.",
+        )
+    return brought
+
+
+def _named(place: str) -> object:
     module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    value: object = getattr(import_module(module), name)
+    return value

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from harness.deadline import Deadline
 from harness.image import Image
+from harness.transports.api import Transport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,4 +80,45 @@ class Provider(Protocol):
 
     def sweep(self, run_id: str | None) -> int:
         """End and delete what a killed run left (every run's when None); give how many guests that were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundImage:
+    """An image that is there. ``content`` says what a guest is made of, ``recipe`` how it was made (provenance).
+
+    ``reference`` is how the provider finds it when it leases.
+    """
+
+    content: str
+    recipe: str | None
+    reference: str
+
+
+class ProviderKit(Protocol):
+    """A provider with what goes with it; made once a run, without arguments."""
+
+    @property
+    def provider(self) -> Provider:
+        """Give the provider."""
+        ...
+
+    def connect(self, endpoint: Endpoint) -> Transport:
+        """Open a way into one of its guests.
+
+        Raises:
+            GuestUnreachable: Nobody answers there.
+        """
+        ...
+
+    def find(self, folder: Path, *, like: Path | None = None) -> FoundImage | None:
+        """Find the image that a folder of ``vm_images/`` defines; None when it has not been built from these files.
+
+        Args:
+            folder: ``vm_images/<name>``.
+            like: The folder of the definition that this one's ``like`` names.
+
+        Raises:
+            LabError: The provider cannot be asked.
+        """
         ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.image import Image
 from harness.judge import Parsers
 from harness.load import LoadedSuite
-from harness.products import ADAPTERS, parser_of
+from harness.products import parser_of, product_names
 from harness.rig import ROOT, Images, make_rig, sweep
 from harness.run_cell import Rig
 
@@ -35,5 +35,5 @@ class Parts:
 def own_parts() -> Parts:
     """Give this machine's lab."""
     return Parts(
-        images=Images(ROOT / "vm_images"), products=tuple(ADAPTERS), parsers=parser_of, rig=make_rig, sweep=sweep
+        images=Images(ROOT / "vm_images"), products=product_names(), parsers=parser_of, rig=make_rig, sweep=sweep
     )

@@ -36,7 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hts-out", metavar="DIR", default="reports", help="Folder of reports and of the store.")
     group.addoption("--hts-fresh", action="store_true", help="Answer no cell from the store.")
     group.addoption("--hts-jobs", metavar="N", type=int, help="Guests at once (else the suite says).")
-    group.addoption("--hts-provider", metavar="NAME", default="auto", help="Where guests come from: auto or docker.")
+    group.addoption(
+        "--hts-provider", metavar="NAME", default="auto", help="Where guests come from; auto: as the images say."
+    )
     group.addoption("--hts-policy", metavar="FILE", help="A gate's policy; its waivers turn failures into xfail.")
     group.addoption("--hts-strict", action="store_true", help="DETECTED fails too.")
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from harness.errors import InputError
+from harness.errors import InputError, LabError
 from harness.evidence import CellEvidence
 from harness.gate import Waiver
 from harness.matrix import Matrix
@@ -65,7 +65,13 @@ def renderer(name: str) -> Renderer:
         return make()
     others = entry_points(group=ENTRY_POINTS)
     if name in others.names:
-        make = others[name].load()
-        return make()
+        try:
+            make = others[name].load()
+            return make()
+        except Exception as error:  # a stranger's module may raise anything
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise LabError(
+                f"The renderer '{name}' cannot be used: {why}.", hint="Repair or uninstall the package that brings it."
+            ) from error
     known = ", ".join([*RENDERERS, *sorted(others.names)])
     raise InputError(f"There is no format '{name}'.", hint=f"Formats: {known}.")

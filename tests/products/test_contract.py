@@ -10,7 +10,7 @@ import pytest
 
 from harness.attempt import AttemptMeta, Kind, Role
 from harness.deadline import Deadline
-from harness.errors import ProtectionNotProven
+from harness.errors import InputError, ProtectionNotProven
 from harness.facts import Facts, Owner, When
 from harness.image import Folder, Image
 from harness.judge import read
@@ -30,6 +30,7 @@ from harness.systems.wine import WineSystem
 from harness.transports.docker_exec import DockerExecTransport
 from harness.transports.fake import FakeTransport
 from tests.builders import NOON, make_build, make_cell, make_image, make_signature
+from tests.contributing import PRODUCT
 from tests.fake_lab import guarded_machine, parsers
 
 OLD, NEW = "2026-11-04", "2026-11-05"
@@ -40,6 +41,7 @@ STOPS = {
     "fapolicyd": ["/usr/bin/pkill", "-KILL", "-x", "fapolicyd"],
     "guard": ["/usr/bin/pkill", "-KILL", "-x", "hts-test-guard"],
     NAME: [GUARD, "stop"],
+    PRODUCT: [GUARD, "stop"],
 }
 REAL = [pytest.param(name, marks=pytest.mark.guest) for name in ("clamav", "fapolicyd", "guard")]
 
@@ -104,7 +106,9 @@ def given_for(name: str, guest: GuestSystem, image: Image) -> Given:
 def given(request: pytest.FixtureRequest) -> Iterator[Given]:
     """Give the product that the test names, in a fresh guest that has the desktop user's folders."""
     name = request.param
-    if name in {NAME, "none"}:
+    if name in {NAME, PRODUCT, "none"}:
+        if name == PRODUCT:
+            request.getfixturevalue("example_plug_ins")
         machine = guarded_machine("guest")
         yield given_for(name, FakeSystem(make_image(), FakeTransport(machine)), make_image())
         return
@@ -119,8 +123,8 @@ def given(request: pytest.FixtureRequest) -> Iterator[Given]:
 
 
 def every_product(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test for the simulated product and for each real one."""
-    made: Callable[..., None] = pytest.mark.parametrize("given", [NAME, *REAL], indirect=True)(test)
+    """Run a test for the simulated product, for the one that CONTRIBUTING.md shows, and for each real one."""
+    made: Callable[..., None] = pytest.mark.parametrize("given", [NAME, PRODUCT, *REAL], indirect=True)(test)
     return made
 
 
@@ -235,7 +239,7 @@ def test_no_product_records_nothing_and_has_nothing_to_prove(given: Given) -> No
 
 
 def test_the_simulated_product_can_be_asked_for_by_nobody() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(InputError, match="no product 'fake'"):
         parser_of(NAME)
 
 

@@ -12,6 +12,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import GuestUnreachable, LabError
 from harness.image import Image
+from harness.providers import kit_of
 from harness.providers.api import Endpoint, Lease, Provider
 from harness.providers.docker import DockerProvider
 from harness.providers.fake import FakeProvider
@@ -19,6 +20,7 @@ from harness.transports.api import Transport
 from harness.transports.docker_exec import DockerExecTransport
 from harness.transports.fake import FakeTransport
 from tests.builders import make_image
+from tests.contributing import PROVIDER
 
 FILE = "/tmp/hts-compat-contract"
 
@@ -36,7 +38,7 @@ class Given:
     end: Callable[[Endpoint], None]
 
 
-@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.guest)])
+@pytest.fixture(params=["fake", PROVIDER, pytest.param("docker", marks=pytest.mark.guest)])
 def given(request: pytest.FixtureRequest) -> Iterator[Given]:
     if request.param == "fake":
         fake = FakeProvider()
@@ -47,6 +49,16 @@ def given(request: pytest.FixtureRequest) -> Iterator[Given]:
         yield Given(
             provider=fake, image=make_image(), connect=lambda e: FakeTransport(fake.machines[e.address]), end=end
         )
+        return
+    if request.param == PROVIDER:
+        request.getfixturevalue("example_plug_ins")
+        kit = kit_of(PROVIDER)
+
+        def end_machine(endpoint: Endpoint) -> None:
+            kit.provider.machines[endpoint.address].ended = "it was ended"  # type: ignore[attr-defined]
+
+        image = make_image(reference="memory")
+        yield Given(provider=kit.provider, image=image, connect=kit.connect, end=end_machine)
         return
     docker: DockerProvider = request.getfixturevalue("docker_provider")
     yield Given(

@@ -1,0 +1,40 @@
+"""The files of CONTRIBUTING.md, taken out of the page and installed as a package would be."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from harness.rig import ROOT
+
+PAGE = ROOT / "CONTRIBUTING.md"
+PRODUCT, PROVIDER = "example-guard", "example-lab"
+
+_FILE = re.compile(r"^```(?:python|yaml|toml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def files_of_the_page() -> dict[str, str]:
+    """Give every file that the page shows, by its path."""
+    return {match["path"]: match["text"] for match in _FILE.finditer(PAGE.read_text(encoding="utf-8"))}
+
+
+def install(folder: Path, files: dict[str, str]) -> None:
+    """Write files, and beside them what an installer makes of ``pyproject.toml``: its entry points."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    metadata = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8"
+    )
+    groups = project.get("entry-points", {})
+    lines = [
+        line
+        for group, entries in groups.items()
+        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in entries.items()))
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,91 @@
+"""Each recipe of CONTRIBUTING.md, followed once: its files are installed, its cells run, its contracts hold.
+
+The contracts are in ``tests/products/test_contract.py`` and ``tests/providers/test_contract.py``, which take the page's
+product and provider among their own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.doctor import plug_ins
+from harness.fake_guest import FakeProgram
+from harness.load import LoadedSuite, load_suite
+from harness.plan import Cell, expand
+from harness.products import parser_of, product_names
+from harness.report import matrix_for
+from harness.rig import ROOT, Images, make_rig
+from harness.session import Options, run
+from harness.stores.memory import MemoryStore
+from harness.systems.fake import FakeSystem
+from harness.transports.api import Transport
+from harness.transports.fake import FakeTransport
+from tests.contributing import PAGE, PRODUCT, PROVIDER, files_of_the_page
+from tests.fake_project import Project
+
+
+@pytest.fixture
+def loaded(example_plug_ins: Path, tmp_path: Path) -> LoadedSuite:
+    """Load the page's suite in a project that has a recipe for builds already."""
+    project = Project(tmp_path)
+    for name, text in files_of_the_page().items():
+        if "/" not in name and name.endswith(".yaml"):
+            project.write(name, text)
+    images = Images(example_plug_ins / "vm_images")
+    return load_suite(tmp_path / "suite.yaml", images=images, known_products=product_names())
+
+
+def test_the_page_shows_every_file_that_its_recipes_need() -> None:
+    assert set(files_of_the_page()) == {
+        "pyproject.toml",
+        "example_guard/adapter.py",
+        "example_guard/parse.py",
+        "example_lab.py",
+        "vm_images/example/image.yaml",
+        "first-login.yaml",
+        "example-sets.yaml",
+        "suite.yaml",
+    }
+
+
+def test_the_recipes_cells_run_and_come_out_as_the_page_says(loaded: LoadedSuite) -> None:
+    def system(cell: Cell, transport: Transport) -> FakeSystem:
+        assert isinstance(transport, FakeTransport)
+        files = {f.path: (f.path + cell.build.version).encode() for f in cell.build.files}
+        return FakeSystem(cell.image, transport, FakeProgram(install_dir=cell.build.install_dir, files=files))
+
+    # Provider, transport, images, product and parser are the page's; only the simulated desktop is the tests'.
+    rig = replace(make_rig("auto", loaded), system=system)
+    store = MemoryStore()
+    plan = expand(loaded.suite)
+    options = Options(run_id="run-1", jobs=2, provider=rig.provider.name)
+    result = run(plan, rig=rig, store=store, parsers=parser_of, options=options)
+    assert result.trouble is None
+    matrix = matrix_for(store, store.find_run("run-1"))
+    told = {cell.signature: (cell.outcome.value, cell.stage) for cell in matrix.cells}
+    assert told == {"2026-11-04": ("COMPATIBLE", None), "2026-11-05": ("QUARANTINED", "connect")}
+    assert {cell.provider for cell in matrix.cells} == {PROVIDER}
+    assert "QUARANTINED at `connect` with that of the 5th" in " ".join(PAGE.read_text(encoding="utf-8").split())
+
+
+def test_doctor_lists_both_plug_ins(example_plug_ins: Path) -> None:
+    found = {examined.name: examined for examined in plug_ins()}
+    assert found[f"product {PRODUCT}"].detail == "parser 1, of hts-compat-example 1.0"
+    assert found[f"provider {PROVIDER}"].ok
+    assert found[f"{PROVIDER}: memory"].detail == "guests are simulated"
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"^make ([a-z-]+)", PAGE.read_text(encoding="utf-8"), re.M))))
+def test_every_make_target_of_the_page_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_every_file_and_word_that_the_page_names_exists() -> None:
+    text = re.sub(r"```.*?```", "", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    named: list[str] = re.findall(r"`((?:tests|harness|vm_images)/[\w./]*)`", text)
+    assert len(named) > 4
+    assert [name for name in named if not (ROOT / name).exists()] == []
