@@ -128,6 +128,15 @@ def answer(raw: bytes) -> Json:
     return value
 
 
+def desktop_answers(raw: bytes) -> bool:
+    """Tell whether the desktop answered at all: a listing that was killed at its limit has no exit code.
+
+    One that ended and cannot be read is another thing, and no answer that does not come in time.
+    """
+    part = _object(answer(raw), "windows")
+    return "error" in part or part.get("exit_code", 0) is not None
+
+
 def windows(raw: bytes) -> tuple[Window, ...]:
     """Read the list of windows. A listing that the guest could not make raises ``LookError``."""
     part = _object(answer(raw), "windows")

@@ -1,8 +1,8 @@
 """Effects. Does one step in a guest and says how it ended, in words that a control can be compared by.
 
 An expectation is a stable word: delivered, unpacked, started, exit_code, files, older_files_gone, files_gone, closed,
-click, alive, no_error_window, window, log, tcp. Of a failure only step, expectation and code are ever compared; the
-detail is for people.
+click, alive, no_error_window, window, log, tcp, desktop. Of a failure only step, expectation and code are ever
+compared; the detail is for people.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ MSIEXEC = (r"C:\windows\system32\msiexec.exe", "/i")
 #: How often a condition is looked at. Each look costs the guest about 50 ms of one core.
 LOOK_EVERY_S = 0.15
 DWELL_LOOK_EVERY_S = 0.75
+#: Longer than the guest's script waits for the desktop (10 s), so that it is the script that says that nobody answers.
+LOOK_PATIENCE_S = 15.0
 LOG_TAIL_BYTES = 1024 * 1024
 
 
@@ -301,6 +303,10 @@ class StepRunner:
         for _ in within.poll(LOOK_EVERY_S):
             patience = _patience(within)
             raw = self._look(patience, tcp=watch.tcp_port is not None)
+            if not look.desktop_answers(raw):
+                # Whatever holds the desktop (a product that does not answer) holds the step: it may still let go.
+                missing = "desktop", "The desktop did not answer."
+                continue
             bad = self._alarm(raw, watch, patience)
             if bad is not None:
                 self._record(Kind.LOOK, "windows", blob=raw)
@@ -315,7 +321,8 @@ class StepRunner:
         self._record(Kind.LOOK, "windows", blob=raw)
         self._keep_log(watch.log, _patience(within))
         expectation, detail = missing
-        return StepEnd(expectation=expectation, timed_out=True, detail=detail, dialog=_dialog(look.windows(raw)))
+        dialog = _dialog(look.windows(raw)) if look.desktop_answers(raw) else None
+        return StepEnd(expectation=expectation, timed_out=True, detail=detail, dialog=dialog)
 
     def _new_job(self, name: str) -> str:
         """Name a start; every start's processes carry a name of their own."""
@@ -491,7 +498,7 @@ def _exit_code(job: look.Job, exit_codes: tuple[int, ...], what: str) -> StepEnd
 
 def _patience(within: Deadline) -> Deadline:
     """Give a look that begins near a step's end time to finish: a late answer fails the step, none fails the lab."""
-    return Deadline.after(max(within.remaining_s, 10.0))
+    return Deadline.after(max(within.remaining_s, LOOK_PATIENCE_S))
 
 
 def _dialog(shown: tuple[look.Window, ...]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -151,6 +151,40 @@ def test_what_never_comes_is_a_timeout_of_the_step_and_no_trouble(hangs: str, la
     end = Desk(mischief=Mischief(hangs_at=hangs)).run(*WHOLE[: WHOLE.index(last) + 1])
     assert (end.expectation, end.timed_out, end.code) == (expectation, True, None)
     assert time.monotonic() - begun < 3
+
+
+HELD = b'{"windows": {"exit_code": null, "json": null, "output_b64": "", "truncated": false}, "tcp": {"items": []}}'
+
+
+class Held(FakeSystem):
+    """A desktop that does not answer for so many looks of a connect."""
+
+    looks = 10**6
+
+    def observe(self, request: Mapping[str, object], *, deadline: Deadline) -> bytes:
+        if "windows" in request and self._machine.since("connect") and self.looks > 0:
+            self.looks -= 1
+            return HELD
+        return super().observe(request, deadline=deadline)
+
+
+def test_a_desktop_that_never_answers_is_a_timeout_of_the_step_and_no_trouble() -> None:
+    end = Desk(system=Held).run(*RUNNING, "self_update", "connect")
+    assert (end.expectation, end.timed_out, end.dialog) == ("desktop", True, None)
+
+
+def test_a_desktop_that_answers_late_passes_the_step() -> None:
+    desk = Desk(system=Held)
+    assert isinstance(desk.guest, Held)
+    desk.guest.looks = 1
+    assert desk.run(*RUNNING, "self_update", "connect").expectation is None
+
+
+def test_a_list_of_windows_that_came_and_cannot_be_read_stays_trouble_of_ours() -> None:
+    assert look.desktop_answers(b'{"windows": {"exit_code": 3, "json": null}}')
+    assert look.desktop_answers(b'{"windows": {"error": "ENOENT"}}')
+    with pytest.raises(look.LookError):
+        look.desktop_answers(b"{}")
 
 
 @pytest.mark.parametrize("moment", ["launch", "self_update", "connect"])
