@@ -17,10 +17,14 @@ from harness.verdict import Outcome
 class Expected(Frozen):
     """What the cells that a pattern names must show. What is left out is not looked at."""
 
+    promise: str | None = Field(default=None, min_length=1, description="Name of what the cell is the test of.")
+    words: str = Field(default="", description="The promise in plain words.")
     cell: str = Field(min_length=1, description="A cell's id; * and ? are wild.")
     outcome: Outcome
     stage: tuple[str, ...] = Field(default=(), description="One of these stages.")
     target: str | None = Field(default=None, description="The end of the path of a detected object; * and ? are wild.")
+    rule: tuple[str, ...] = Field(default=(), description="One of these rules decided.")
+    reason: str | None = Field(default=None, description="Text that the reason contains.")
     component: tuple[Component, ...] = Field(default=(), description="The first detection is about one of these.")
     mechanism: Mechanism | None = Field(default=None, description="What made the product act.")
     after_s: tuple[float, float] | None = Field(
@@ -34,6 +38,42 @@ class Expectations(Frozen):
 
     description: str = ""
     cells: tuple[Expected, ...]
+
+
+class Kept(Frozen):
+    """One promise, and whether the run kept it: ``why_not`` is empty then, else it has a sentence for each cell."""
+
+    promise: str
+    words: str
+    cells: tuple[str, ...]
+    why_not: tuple[str, ...]
+
+    @property
+    def kept(self) -> bool:
+        """Tell whether nothing speaks against it."""
+        return not self.why_not
+
+
+def promises(expectations: Expectations, cells: Sequence[MatrixCell]) -> tuple[Kept, ...]:
+    """Say of each promise whether a run kept it, in the order in which they are written.
+
+    Args:
+        expectations: Those that name a promise are looked at. One that names no cell of the run is not kept.
+        cells: The run's cells.
+    """
+    found = []
+    for expected in (e for e in expectations.cells if e.promise is not None):
+        own = [c for c in cells if fnmatchcase(c.id, expected.cell)]
+        why = [f"{c.id}: {wrong}" for c in own for wrong in _wrong(expected, c)]
+        found.append(
+            Kept(
+                promise=expected.promise or "",
+                words=expected.words,
+                cells=tuple(c.id for c in own),
+                why_not=tuple(why) if own else (f"{expected.cell}: no cell of the run has this id",),
+            )
+        )
+    return tuple(found)
 
 
 def differences(expectations: Expectations, cells: Sequence[MatrixCell]) -> tuple[str, ...]:
@@ -62,6 +102,10 @@ def _wrong(expected: Expected, cell: MatrixCell) -> list[str]:
     wrong = []
     if expected.stage and cell.stage not in expected.stage:
         wrong.append(f"at '{cell.stage}' instead of {' or '.join(expected.stage)}")
+    if expected.rule and cell.rule not in expected.rule:
+        wrong.append(f"by the rule {cell.rule} instead of {' or '.join(expected.rule)} ({cell.reason})")
+    if expected.reason is not None and expected.reason not in cell.reason:
+        wrong.append(f"the reason does not say '{expected.reason}' ({cell.reason})")
     if expected.target is not None:
         pattern = "*" + expected.target.casefold()
         if not any(fnmatchcase((d.target or "").casefold(), pattern) for d in cell.detections):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.build import Component
-from harness.expectation import Expectations, Expected, differences
+from harness.expectation import Expectations, Expected, differences, promises
 from harness.facts import Owner
 from harness.matrix import FailedStep, MatrixCell, MatrixDetection
 from harness.observation import Action, Mechanism
@@ -124,3 +124,24 @@ def test_a_cell_without_a_detection_has_no_kind_of_file_and_no_seconds() -> None
         "about nothing instead of module",
         "after unknown s instead of 0 to 1 s",
     ]
+
+
+def test_a_rule_and_words_of_the_reason_are_compared_where_they_are_documented() -> None:
+    cell = make_matrix_cell(Outcome.INCONCLUSIVE, rule="lab.trouble", reason="The set b was not proven to be loaded.")
+    wanted = expected(outcome=Outcome.INCONCLUSIVE, rule=("lab.trouble",), reason="not proven")
+    assert found([cell], wanted) == ()
+    [rule] = found([cell], wanted.model_copy(update={"rule": ("lab.canary", "lab.exclusion")}))
+    assert "by the rule lab.trouble instead of lab.canary or lab.exclusion" in rule
+    [reason] = found([cell], wanted.model_copy(update={"reason": "exploded"}))
+    assert "does not say 'exploded' (The set b was not proven" in reason
+
+
+def test_only_what_names_a_promise_is_one_and_each_wrong_cell_speaks_against_it() -> None:
+    cells = [late(), late().model_copy(update={"id": "2.0.0/x", "outcome": Outcome.COMPATIBLE})]
+    plain, named = expected(), expected(promise="late", words="Caught late.")
+    [seen] = promises(Expectations(cells=(plain, named)), cells)
+    assert (seen.promise, seen.words, seen.kept, len(seen.cells)) == ("late", "Caught late.", False, 2)
+    [why] = seen.why_not
+    assert why.startswith("2.0.0/x: COMPATIBLE instead of QUARANTINED")
+    [kept] = promises(Expectations(cells=(named,)), cells[:1])
+    assert kept.kept

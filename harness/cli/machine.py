@@ -2,24 +2,110 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 from harness.cli import say
-from harness.doctor import examine
+from harness.cli.progress import progress
+from harness.cli.run import Asked, interruptible, load, open_store
+from harness.doctor import Examined, examine
 from harness.errors import InputError
+from harness.plan import expand
+from harness.products import parser_of
+from harness.prove_rig import Proven, prove_rig
 from harness.providers import docker_build
-from harness.rig import ROOT, image_files
+from harness.rig import ROOT, image_files, make_rig
 from harness.rig import sweep as sweep_guests
+from harness.session import Options, new_run_id
+from harness.yaml_files import load_expectations
+
+#: The cells by which the rig tests itself; what each must show stands beside it.
+RIG_SUITE = ROOT / "scenarios" / "suites" / "rig.yaml"
 
 
-def doctor(*, sweep: bool, as_json: bool) -> int:
-    """Say what this machine can do; 5 when something that is needed is missing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RigAsked:
+    """How the rig is to test itself. ``jobs`` None is the suite's."""
+
+    provider: str
+    jobs: int | None
+    out: Path
+
+
+def doctor(*, sweep: bool, as_json: bool, rig: RigAsked | None = None) -> int:
+    """Say what this machine can do; 5 when something that is needed is missing, or a promise of the rig is not kept."""
     swept = sweep_guests() if sweep else None
     findings = examine(ROOT)
     bad = [f for f in findings if f.needed and not f.ok]
     if as_json:
-        say.data({"ok": not bad, "swept": swept, "findings": [asdict(f) for f in findings]})
-        return 5 if bad else 0
+        shown: dict[str, object] = {"swept": swept, "findings": [asdict(f) for f in findings]}
+    else:
+        shown = {}
+        _say_findings(findings, swept)
+    kept = not bad
+    if rig is not None and bad:
+        say.note("the rig is not tried: it lacks what it needs")
+    elif rig is not None:
+        proven, duration_s = _prove(rig)
+        kept = proven.kept
+        shown["rig"] = {
+            "run": proven.run_id,
+            "duration_s": round(duration_s, 1),
+            "promises": [{"kept": p.kept, **p.model_dump(mode="json")} for p in proven.promises],
+        }
+        if not as_json:
+            for line in promise_lines(proven, duration_s=duration_s, out=rig.out):
+                say.line(line)
+    if as_json:
+        say.data({"ok": kept, **shown})
+    return 0 if kept else 5
+
+
+def _prove(asked: RigAsked) -> tuple[Proven, float]:
+    """Run the cells of the rig's own suite in the store of an output folder; give what came of it, and the seconds."""
+    begun = time.monotonic()
+    loaded = load(Asked(suite=RIG_SUITE, provider=asked.provider))
+    plan = expand(loaded.suite)
+    run_id = new_run_id(plan.suite.name, datetime.now(UTC))
+    rig = make_rig(asked.provider, loaded)
+    options = Options(run_id=run_id, jobs=asked.jobs or plan.suite.jobs, provider=rig.provider.name, fresh=True)
+    with open_store(asked.out, None) as store, interruptible(run_id) as stop, progress(plan) as listener:
+        proven = prove_rig(
+            plan,
+            load_expectations(RIG_SUITE.with_suffix(".expected.yaml")),
+            rig=rig,
+            store=store,
+            parsers=parser_of,
+            options=options,
+            listeners=[listener],
+            stop=stop,
+        )
+    return proven, time.monotonic() - begun
+
+
+def promise_lines(proven: Proven, *, duration_s: float, out: Path) -> list[str]:
+    """Say which promises were kept, and of each other one what was seen instead and where to look."""
+    where = "" if out == Path("reports") else f" --out {out}"
+    lines = []
+    for promise in proven.promises:
+        lines.append(f"{'kept' if promise.kept else 'NOT KEPT':8} {promise.promise:18} {promise.words}")
+        lines += [f"{'':8} {'':18} {sentence}" for sentence in promise.why_not]
+        if promise.why_not and promise.cells:
+            lines.append(f"{'':8} {'':18} look: hts-compat explain {promise.cells[0]} {proven.run_id}{where}")
+    broken = [p.promise for p in proven.promises if not p.kept]
+    total = len(proven.promises)
+    if not proven.whole:
+        lines.append("the test of the rig was stopped before its end")
+    if proven.kept:
+        return [*lines, f"the rig keeps all {total} promises ({duration_s:.0f} s)"]
+    return [*lines, f"{len(broken)} of {total} promises are not kept: {', '.join(broken)} ({duration_s:.0f} s)"]
+
+
+def _say_findings(findings: Sequence[Examined], swept: int | None) -> None:
+    bad = [f for f in findings if f.needed and not f.ok]
     if swept is not None:
         say.line(f"removed {swept} guests that killed runs had left")
     for finding in findings:
@@ -28,7 +114,6 @@ def doctor(*, sweep: bool, as_json: bool) -> int:
         if not finding.ok and finding.fix:
             say.line(f"{'':8} {'':18} fix: {finding.fix}")
     say.line("this machine can run the reference lab" if not bad else f"{len(bad)} needed things are missing")
-    return 5 if bad else 0
 
 
 def image_build(name: str, *, as_json: bool) -> int:

@@ -186,12 +186,26 @@ def gate(
 def doctor(
     *,
     sweep: Annotated[bool, typer.Option("--sweep", help="Remove what killed runs left.")] = False,
+    rig: Annotated[
+        bool,
+        typer.Option("--rig", help="Run cells whose end is known; say which promise is not kept (1 min)."),
+    ] = False,
+    provider: ProviderOption = "auto",
+    jobs: Annotated[Optional[int], typer.Option("--jobs", min=1, max=256, help="Guests at once (--rig).")] = None,  # noqa: UP045
+    out: OutOption = REPORTS,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what this machine can and cannot do, each with the fix. Exit: 0, 5."""
+    """Say what this machine can and cannot do, each with the fix.
+
+    With --rig also whether its verdicts can be believed: a known-bad build, a known-good one, protection that dies, an
+    excluded path, a stale signature and a product that acts late, end to end. Its run is a drill, never the latest.
+
+    Exit: 0; 5 something needed is missing, or a promise is not kept.
+    """
     from harness.cli import machine as face
 
-    raise typer.Exit(face.doctor(sweep=sweep, as_json=as_json))
+    asked = face.RigAsked(provider=provider, jobs=jobs, out=out) if rig else None
+    raise typer.Exit(face.doctor(sweep=sweep, as_json=as_json, rig=asked))
 
 
 @build_app.command("inspect")
