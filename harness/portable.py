@@ -11,6 +11,7 @@ Names without the UTF-8 flag are CP949 when all of them can be, as Korean Window
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -110,7 +111,7 @@ def manifest_of_zip(path: Path) -> tuple[BuildFile, ...]:
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
         raise NotPortable(f"is damaged ({error})") from error
     except OSError as error:
-        raise error if error.errno else NotPortable(f"is damaged ({error})") from error
+        raise _of_the_zip(error) from error
 
 
 def copy_out(archive: Path, inner: str, target: Path) -> None:
@@ -127,6 +128,8 @@ def copy_out(archive: Path, inner: str, target: Path) -> None:
                 written += out.write(chunk)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, KeyError, zlib.error) as error:
         raise NotPortable(f"is damaged ({error})") from error
+    except OSError as error:
+        raise _of_the_zip(error) from error
 
 
 def pack_folder(folder: Path, kept_in: Path) -> Path:
@@ -191,6 +194,17 @@ def _opened(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path, metadata_encoding=encoding)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
         raise NotPortable(f"cannot be read as a zip ({error})") from error
+    except OSError as error:
+        raise _of_the_zip(error) from error
+
+
+def _of_the_zip(error: OSError) -> Exception:
+    """Tell a zip that points outside itself from a file that cannot be read.
+
+    zipfile seeks where the zip says, also before its beginning, which the system refuses as an invalid argument; what
+    it notices itself has no errno.
+    """
+    return error if error.errno not in {None, errno.EINVAL} else NotPortable(f"is damaged ({error})")
 
 
 def _list_bytes(path: Path) -> int:

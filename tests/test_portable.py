@@ -131,6 +131,14 @@ def test_a_zip_that_is_cut_short_cannot_be_read(tmp_path: Path, cut: int) -> Non
     assert refused(path).startswith(("cannot be read as a zip", "is damaged"))
 
 
+def test_a_zip_whose_beginning_is_missing_points_outside_itself_and_is_damaged(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"a.exe": b"a", "b.dll": b"b"})
+    path.write_bytes(path.read_bytes()[1:])
+    assert refused(path).startswith("is damaged")
+    with pytest.raises(NotPortable, match="is damaged"):
+        copy_out(path, "a.exe", tmp_path / "out.exe")
+
+
 def test_a_zip_with_a_changed_byte_is_damaged(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"a.exe": bytes(range(256)) * 8})
     data = bytearray(path.read_bytes())

@@ -1,0 +1,359 @@
+"""Every reader of what a stranger or a guest wrote, with inputs for it and what must hold whatever they are.
+
+A target's check raises when a promise is broken: another error than the declared one, two answers to one input, text
+that acts. It knows nothing else about right answers; those are in the tests beside each reader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+from harness import look
+from harness.attempt import Attempt, MemoryBlobs, from_jsonl, to_jsonl
+from harness.build_file import build_from_file
+from harness.errors import InputError
+from harness.evidence import decode, evidence_of
+from harness.image import Image
+from harness.inspect_pe import NotAProgram, inspect_program
+from harness.inspection.tool_lists import innoextract, msi_files, msi_properties, seven_zip
+from harness.judge import judge
+from harness.load import load_suite
+from harness.matrix import MatrixRun
+from harness.matrix_cell import matrix_of
+from harness.plan import Cell
+from harness.portable import NotPortable, manifest_of_zip
+from harness.products import PARSERS, parser_of
+from harness.renderers.api import RENDERERS, Report, renderer
+from harness.renderers.explain import explain
+from harness.rig import ROOT
+from harness.stores.memory import MemoryStore
+from harness.transports.frames import ProtocolError, ReplyReader
+from harness.written import tried, written
+from harness.yaml_files import load_expectations, load_image_definition, load_policy, load_scenario, load_signature_sets
+from tests.builders import NOON, make_plan, sha256_of
+from tests.fake_lab import CLEAN, INCIDENT, FakeLab, cell, parsers
+from tests.fake_project import tiny_program
+from tests.fuzz.mutation import TOKENS, mutated
+from tests.products.test_parsers import CASES, attempt_of, events_of
+from tests.renderers.sample_run import run_info
+from tests.test_look import READERS, objects
+from tests.zip_files import write_zip, zip_that_promises, zip_with_raw_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One reader.
+
+    Attributes:
+        inputs: Draws one input.
+        check: Raises when a promise is broken.
+        cost: How much longer one input takes than the cheapest target's; a long run gives each its share of time.
+    """
+
+    name: str
+    inputs: st.SearchStrategy[Any]
+    check: Callable[[Any], None]
+    cost: int = 1
+
+
+# --- what a guest answers ---------------------------------------------------------------------------------------------
+
+
+def _answers(raw: bytes) -> None:
+    for reader in READERS.values():
+        with contextlib.suppress(look.LookError):
+            reader(raw)
+
+
+def _frames(pieces: list[bytes]) -> None:
+    reader = ReplyReader(cap=4096)
+    for number, piece in enumerate(pieces, start=1):
+        reader.feed(piece)
+        try:
+            reply = reader.next_reply(number)
+        except ProtocolError:
+            return
+        if reply is not None:
+            assert len(reply.result.stdout) + len(reply.result.stderr) <= 2 * 4096
+
+
+_REPLY = (
+    b'{"id": 1, "exit": 0, "signal": null, "timed_out": false, "errno": null, "duration_s": 0.1, "out": 3, "err": 0,'
+    b' "out_cut": false, "err_cut": false}\nabc'
+)
+
+# --- what a product wrote --------------------------------------------------------------------------------------------
+
+
+@cache
+def _recorded() -> Mapping[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in CASES:
+        found.setdefault(path.parent.name, []).append(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return found
+
+
+def _log_pieces(product: str) -> st.SearchStrategy[tuple[list[str], list[bytes]]]:
+    events = [e for case in _recorded()[product] for e in case["events"] if "log" in e]
+    names = sorted({e["log"] for e in events})
+    raws = [bytes.fromhex(e["hex"]) if "hex" in e else e["text"].encode() for e in events]
+    return st.integers(1, 3).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.sampled_from(names), min_size=n, max_size=n), st.lists(mutated(raws), min_size=n, max_size=n)
+        )
+    )
+
+
+def _parser(product: str) -> Callable[[tuple[list[str], list[bytes]]], None]:
+    parse = parser_of(product)
+
+    def check(given: tuple[list[str], list[bytes]]) -> None:
+        names, raws = given
+        events = [{"log": n, "step": at, "hex": r.hex()} for at, (n, r) in enumerate(zip(names, raws, strict=True))]
+        attempt = attempt_of(events_of({"events": events}))
+        seen = list(parse(attempt))
+        assert seen == list(parse(attempt))
+        assert [o.seq for o in seen] == sorted(o.seq for o in seen)
+        said = b"\n".join(raws)
+        if any(b" FOUND\n" in r for r in raws) and product == "clamav":
+            assert seen, said
+
+    return check
+
+
+# --- what a stranger wrote in YAML ------------------------------------------------------------------------------------
+
+
+@cache
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="hts-fuzz-"))
+
+
+def _yaml(pattern: str, load: Callable[[Path], object], name: str = "given.yaml") -> Target:
+    seeds = [path.read_bytes() for path in sorted(ROOT.glob(pattern)) if not path.name.endswith(".expected.yaml")]
+    if "expected" in pattern:
+        seeds = [path.read_bytes() for path in sorted(ROOT.glob(pattern))]
+    assert seeds, pattern
+
+    def check(raw: bytes) -> None:
+        path = _folder() / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(raw)
+        try:
+            load(path)
+        except InputError as error:
+            _speaks(error)
+
+    kind = load.__name__.removeprefix("load_").removeprefix("_")
+    return Target(name=f"yaml {kind}", inputs=mutated(seeds), check=check, cost=8)
+
+
+def _speaks(error: InputError) -> None:
+    """One sentence, and nothing in it that acts."""
+    for text in (error.summary, error.detail, error.hint):
+        assert not any(ord(c) < 32 and c not in "\n\t" for c in text), text
+    assert error.summary.strip()
+    assert "\n" not in error.summary
+
+
+def _suite(path: Path) -> object:
+    images: Mapping[str, Image] = {"reference": cell().image}
+    return load_suite(path, images=images, known_products=[*PARSERS])
+
+
+# --- builds -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _builds() -> list[bytes]:
+    path = _folder() / "seed.zip"
+    portable = write_zip(path, {"app/a.exe": tiny_program(), "app/b.dll": tiny_program(is_dll=True)}).read_bytes()
+    return [
+        tiny_program(),
+        tiny_program(promised_bytes=5000),
+        portable,
+        zip_that_promises(2**31),
+        zip_with_raw_name(b"../x.exe", tiny_program()),
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+    ]
+
+
+def _build(raw: bytes) -> None:
+    path = _folder() / "given.exe"
+    path.write_bytes(raw)
+    with contextlib.suppress(NotAProgram):
+        inspect_program(path)
+    with contextlib.suppress(NotPortable):
+        for file in manifest_of_zip(path):
+            assert ".." not in file.path.replace("/", "\\").split("\\"), file.path
+            assert not file.path.startswith(("/", "\\")), file.path
+    try:
+        build_from_file(path, install_dir="C:\\X")
+    except InputError as error:
+        _speaks(error)
+
+
+def _tool_lists(raw: bytes) -> None:
+    text = raw.decode("utf-8", "replace")
+    for reader in (seven_zip, innoextract, msi_files, msi_properties):
+        reader(text)
+
+
+# --- a whole attempt, from its bytes to the page ---------------------------------------------------------------------
+
+
+@cache
+def _seen() -> tuple[Attempt, Attempt, Cell]:
+    """Record one red cell and its control on simulated guests, once."""
+    asked = cell(CLEAN, INCIDENT)
+    store = MemoryStore()
+    FakeLab().run(make_plan(asked, asked.control()), store)
+
+    mine, controls = store.attempts("run-1", asked), store.attempts("run-1", asked.control())
+    return mine[0], controls[0], asked
+
+
+_NASTY = [token.decode("utf-8", "backslashreplace") for token in TOKENS] + ["\ud800", "N" * 5000]
+
+
+@st.composite
+def _hostile(draw: st.DrawFn) -> Attempt:
+    """Draw the red attempt with some of its guest's bytes, and of the texts taken over from it, replaced."""
+    attempt, _, _ = _seen()
+    blobs = {e.blob: attempt.blobs.get(e.blob) for e in attempt.events if e.blob is not None}
+    events = list(attempt.events)
+    said = [at for at, e in enumerate(events) if e.blob is not None]
+    for at in draw(st.lists(st.sampled_from(said), min_size=1, max_size=3, unique=True)):
+        event = events[at]
+        assert event.blob is not None
+        raw = draw(st.one_of(mutated([blobs[event.blob]]), _other_leaf(blobs[event.blob])))
+        blobs[sha256_of(raw)] = raw
+        events[at] = event.model_copy(update={"blob": sha256_of(raw)})
+    spoken = [at for at, e in enumerate(events) if any(k in e.data for k in ("detail", "dialog", "version"))]
+    for at in draw(st.lists(st.sampled_from(spoken), max_size=2, unique=True)) if spoken else []:
+        data = {k: draw(st.sampled_from(_NASTY)) if isinstance(v, str) else v for k, v in events[at].data.items()}
+        events[at] = events[at].model_copy(update={"data": data})
+    return replace(attempt, events=tuple(events), blobs=MemoryBlobs(blobs))
+
+
+def _other_leaf(raw: bytes) -> st.SearchStrategy[bytes]:
+    """Replace one leaf of an answer; bytes that are no JSON stay as they are."""
+    try:
+        leaves = list(_leaves(json.loads(raw)))
+    except ValueError:
+        return st.just(raw)
+    other = st.one_of(
+        st.sampled_from(_NASTY),
+        st.sampled_from([None, True, False, -1, 0, 1, 2**63, 1e308, [], {}]),
+        st.text(max_size=9),
+    )
+    return st.tuples(st.sampled_from(leaves), other).map(lambda pair: _put(raw, *pair)) if leaves else st.just(raw)
+
+
+def _leaves(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    if isinstance(value, dict):
+        return [leaf for key, inner in value.items() for leaf in _leaves(inner, (*path, key))]
+    if isinstance(value, list):
+        return [leaf for at, inner in enumerate(value) for leaf in _leaves(inner, (*path, at))]
+    return [path] if path else []
+
+
+def _put(raw: bytes, path: tuple[str | int, ...], value: object) -> bytes:
+    whole = json.loads(raw)
+    at = whole
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    return json.dumps(whole).encode()
+
+
+def _whole(attempt: Attempt) -> None:
+    """Judge it, and look at every face of the result."""
+    _, control, asked = _seen()
+    judged = judge([attempt], [control], parsers=parsers, confirm=1)
+    assert judged == judge([attempt], [control], parsers=parsers, confirm=1)
+    own, beside = tried(judged, [attempt], [control])
+    evidence = evidence_of(asked, judged.verdict, own, beside)
+    judgement = written(asked, judged, [attempt], [control], parser_version=1, now=NOON)
+    info: MatrixRun = run_info(cells=1)
+    matrix = matrix_of(info, make_plan(asked), {asked.id: judgement})
+    report = Report(matrix=matrix, evidence={asked.id: evidence})
+    shown = {name: renderer(name).render(report) for name in RENDERERS}
+    for name, raw in shown.items():
+        _harmless(name, raw)
+    _inert(explain(matrix.cells[0], evidence))
+    assert json.loads(shown["json"])["cells"]
+
+
+#: The data that a page keeps for itself, and its one program.
+_SCRIPTS_OF_A_PAGE = (
+    renderer("html").render(Report(matrix=matrix_of(run_info(), make_plan(cell()), {}))).count(b"<script")
+)
+
+
+def _harmless(name: str, raw: bytes) -> None:
+    text = raw.decode("utf-8")
+    if name == "html":
+        assert text.count("<script") == _SCRIPTS_OF_A_PAGE, "markup came through"
+        assert "\x1b" not in text
+    elif name == "csv":
+        for row in csv.reader(io.StringIO(text)):
+            assert not any(field.startswith(("=", "+", "@", "\t", "\r")) for field in row), row
+    elif name == "junit":
+        ET.fromstring(raw)  # noqa: S314 - made by ourselves a moment ago
+    if name != "html":
+        _inert(text if name != "json" else text.replace("\\u001b", ""))
+
+
+def _inert(text: str) -> None:
+    bad = [c for c in text if (ord(c) < 32 and c not in "\r\n\t") or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u2066\u200b"]
+    assert not bad, bad[:5]
+
+
+def _events(raw: bytes) -> None:
+    try:
+        events = from_jsonl(raw)
+    except ValueError:
+        return
+    assert from_jsonl(to_jsonl(events)) == events
+
+
+def _text(raw: bytes) -> None:
+    text, _, _ = decode(raw)
+    text.encode("utf-8")
+
+
+def targets() -> tuple[Target, ...]:
+    """Give every target; recording what they begin from takes a second."""
+    attempt = _seen()[0]
+    answers = [attempt.blobs.get(e.blob) for e in attempt.events if e.blob is not None]
+    return (
+        Target(name="answers", inputs=st.one_of(mutated(answers), st.binary(max_size=60)), check=_answers),
+        Target(name="answer objects", inputs=objects.map(lambda o: json.dumps(o).encode()), check=_answers),
+        Target(name="frames", inputs=st.lists(mutated([_REPLY]), min_size=1, max_size=3), check=_frames),
+        Target(name="events", inputs=mutated([to_jsonl(attempt.events[:6])]), check=_events),
+        Target(name="text", inputs=mutated([*answers, "한글 로그\n".encode("cp949")]), check=_text),
+        *(Target(name=f"log {name}", inputs=_log_pieces(name), check=_parser(name), cost=2) for name in _recorded()),
+        Target(name="lists of tools", inputs=mutated([b"Path = a.dll\nSize = 3\n", b"a\tb\ts72\n"]), check=_tool_lists),
+        Target(name="builds", inputs=mutated(_builds()), check=_build, cost=30),
+        _yaml("scenarios/*.yaml", load_scenario),
+        _yaml("seeds/signatures/*.yaml", load_signature_sets),
+        _yaml("scenarios/policies/*.yaml", load_policy),
+        _yaml("scenarios/suites/*.expected.yaml", load_expectations),
+        _yaml("vm_images/*/image.yaml", load_image_definition, name="reference/image.yaml"),
+        _yaml("scenarios/suites/*.yaml", _suite),
+        Target(name="whole attempts", inputs=_hostile(), check=_whole, cost=25),
+    )

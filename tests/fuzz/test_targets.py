@@ -1,0 +1,15 @@
+"""A few inputs for every reader of hostile bytes; ``python -m tests.fuzz`` tries as many as it is given time for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.fuzz.targets import Target, targets
+
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("target", targets(), ids=lambda target: target.name)
+def test_nothing_that_a_stranger_or_a_guest_wrote_breaks_a_reader(target: Target) -> None:
+    FEW(given(target.inputs)(lambda given_input: target.check(given_input)))()
