@@ -255,7 +255,7 @@ def _other_leaf(raw: bytes) -> st.SearchStrategy[bytes]:
         leaves = list(_leaves(json.loads(raw)))
     except ValueError:
         return st.just(raw)
-    other = st.one_of(
+    other: st.SearchStrategy[Any] = st.one_of(
         st.sampled_from(_NASTY),
         st.sampled_from([None, True, False, -1, 0, 1, 2**63, 1e308, [], {}]),
         st.text(max_size=9),
