@@ -134,7 +134,8 @@
   for (const grid of document.querySelectorAll(".grid")) {
     const scenario = grid.closest(".scenario").dataset.id;
     const columns = [...grid.tHead.rows[1].cells].slice(1).map((th) => ({ th, id: th.dataset.id, product: th.dataset.p, cells: [], hidden: false }));
-    const lines = [...grid.tBodies[0].rows].map((tr) => {
+    const table = { grid, columns, part: grid.closest(".scenario"), heads: [...grid.tHead.rows[0].cells].slice(1), here: null };
+    table.lines = [...grid.tBodies[0].rows].map((tr) => {
       const line = { tr, build: tr.dataset.b, cells: [] };
       let td = tr.firstElementChild;
       for (const column of columns) {
@@ -144,24 +145,36 @@
         if (!el.dataset.open) { line.cells.push(null); continue; }
         el.tabIndex = -1;
         const id = el.dataset.id ?? `${tr.dataset.id}/${column.id}/${scenario}`;
-        const place = { el, td, line, column, id, on: true, i: Number(el.dataset.open), words: null };
+        const place = { el, td, table, line, column, id, on: true, i: Number(el.dataset.open), words: null };
         line.cells.push(place);
         seats.push(place);
         places.set(place.i, place);
       }
       return line;
     });
-    tables.push({ grid, columns, lines, wide: grid.classList.contains("wide"), part: grid.closest(".scenario"), heads: [...grid.tHead.rows[0].cells].slice(1) });
+    tables.push(table);
   }
   const placeOf = (el) => places.get(Number(el.dataset.open));
+  // Tab stops once in each table; the arrows move on from there.
   let here = seats[0]?.el;
   const rove = (el, focus) => {
-    if (here) here.tabIndex = -1;
-    here = el;
+    const table = placeOf(el).table;
+    if (table.here) table.here.tabIndex = -1;
+    table.here = el;
     el.tabIndex = 0;
+    here = el;
     if (focus) { el.focus(); el.scrollIntoView({ block: "nearest", inline: "nearest" }); }
   };
-  if (here) here.tabIndex = 0;
+  const settle = () => {
+    const last = here;
+    for (const table of tables) {
+      if (table.here && placeOf(table.here).on) continue;
+      const first = table.lines.flatMap((line) => line.cells).find((place) => place?.on);
+      if (first) rove(first.el, false);
+    }
+    here = last && placeOf(last).on ? last : seats.find((place) => place.on)?.el ?? last;
+  };
+  settle();
   const beside = (el, key, far) => {
     const place = placeOf(el), fit = (each) => each?.on, mine = place.line.cells, x = mine.indexOf(place);
     if (key === "Home") return far ? seats.find(fit) : mine.find(fit);
@@ -228,16 +241,14 @@
         head.hidden = left === 0;
         if (left) { head.colSpan = left; head.style.gridColumn = "span " + left; }
       }
-      table.grid.style.setProperty("--n", String(seen.length));
-      table.grid.classList.toggle("wide", table.wide && seen.length > WIDE);
+      table.grid.parentElement.style.setProperty("--n", String(seen.length));
+      for (const name of ["broad", "wide"]) table.grid.classList.toggle(name, seen.length > Number(table.grid.dataset[name]));
       table.part.hidden = some && !seen.length;
     }
     $("clear").hidden = !some;
     count();
-    const first = seats.find((place) => place.on);
-    if (first && here && !placeOf(here).on) rove(first.el, false);
+    settle();
   };
-  const WIDE = 12;
   const changed = () => { sift(); clearTimeout(keeping); keeping = setTimeout(keep, 200); };
   const press = () => { for (const el of document.querySelectorAll("[data-filter]")) el.setAttribute("aria-pressed", String(only.has(el.dataset.filter))); };
   for (const id of ["filter", "product", "build"]) $(id).addEventListener("input", changed);
@@ -275,10 +286,19 @@
     rove(places.get(i).el, false);
     if (trouble) sorry(i); else fill();
     if (!panel.open) { panel.showModal(); document.body.classList.add("open"); }
+    reachable();
     panel.scrollTop = 0;
     $("panel-title").focus({ preventScroll: true });
     keep();
   };
+  // What scrolls by itself can be reached by Tab, so that the arrow keys can scroll it.
+  const reachable = () => {
+    if (!panel.open) return;
+    for (const el of panel.querySelectorAll(".overflow, .say, .why, .cap, dd, code, .box p")) {
+      if (el.clientWidth && (el.scrollHeight > el.clientHeight + 1 || el.scrollWidth > el.clientWidth + 1)) el.tabIndex = 0;
+    }
+  };
+  panel.addEventListener("toggle", reachable, true);
   const sorry = (i) => panel.replaceChildren(
     h("div", { class: "p-head unknown" }, h("h2", { id: "panel-title", tabindex: "-1" }, places.get(i).id), h("div", { class: "p-nav" }, h("button", { type: "button", "aria-label": w("close"), onclick: () => panel.close() }, glyph("CROSS")))),
     h("div", { class: "p-body" }, h("p", null, w("evidence.unreadable")), mono("hts-compat explain " + places.get(i).id)));
@@ -296,7 +316,7 @@
   };
   panel.addEventListener("click", (event) => { if (event.target === panel) panel.close(); });
   panel.addEventListener("keydown", (event) => {
-    if (event.target.closest("pre, summary, .overflow") || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.target.closest("pre, summary, .overflow, .p-body [tabindex]") || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key === "ArrowLeft") open(next(-1));
     if (event.key === "ArrowRight") open(next(1));
   });
@@ -329,6 +349,7 @@
           nav("FORTH", "next", () => open(next(1)), next(1) === undefined),
           nav("CROSS", "close", () => panel.close()))),
       h("div", { class: "p-body" }, parts(c)));
+    reachable();
     if (place) [...panel.querySelectorAll("button")].find((el) => el.getAttribute("aria-label") === place)?.focus();
   };
 
@@ -419,7 +440,7 @@
     const name = w(side === "own" ? "with.product" : "without.product");
     zoom.replaceChildren(h("figure", null,
       h("figcaption", null, h("span", null, (pair.paired ? name + ": " : "") + w("screen.at", { stage: stage(p.stage), s: num(p.at_s) })),
-        pair.paired && there !== null && h("button", { type: "button", "data-flip": "", onclick: () => enlarge(pair, other) }, glyph("FORTH"), w(other === "own" ? "with.product" : "without.product")),
+        pair.paired && there !== null && h("button", { type: "button", "data-flip": "", onclick: () => enlarge(pair, other) }, glyph(other === "own" ? "BACK" : "FORTH"), w(other === "own" ? "with.product" : "without.product")),
         h("button", { type: "button", "aria-label": w("close"), onclick: () => zoom.close() }, glyph("CROSS"))),
       h("img", { src: imageAt(p.data), alt: name + ", " + stage(p.stage) })));
     zoom.setAttribute("aria-label", w("screen"));
@@ -564,7 +585,7 @@
     return section(w("attempts"), table([w("attempt"), w("outcome"), w("reason")], [...own, ...controls].map(row), true));
   };
   const identity = (c) => section(w("identity"), h("dl", { class: "facts ids" },
-    fact(w("id.cell"), h("a", { href: address([["lang", lang], ["cell", places.get(at).id]]), title: w("id.link") }, mono(c.id))), fact(w("id.key"), mono(c.key)), fact(w("id.build"), mono(c.build.sha256)), fact(w("id.image"), mono(c.image_content)),
+    fact(w("id.cell"), h("a", { href: location.href.split("#")[0] + address([["lang", lang], ["cell", places.get(at).id]]), title: w("id.link") }, mono(c.id))), fact(w("id.key"), mono(c.key)), fact(w("id.build"), mono(c.build.sha256)), fact(w("id.image"), mono(c.image_content)),
     (c.evidence ?? []).length > 0 && fact(w("id.blobs"), c.evidence.map((e) => h("div", null, h("span", { class: "quiet" }, e.kind + " "), mono(e.sha256))))));
 
   // --- start ---------------------------------------------------------------------------------------------------

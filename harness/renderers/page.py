@@ -86,6 +86,9 @@ class PageRenderer:
             bars=_bars(matrix),
             counts=_counts(matrix),
             cell_count=len(matrix.cells),
+            large=len(matrix.cells) > LARGE,
+            broad=BROAD,
+            wide=WIDE,
             causes=[_cause(cause, index) for cause in found],
             products=[(name, visible(shown)) for name, shown in _shown_products(laid).items()],
             builds=list(names.builds.values()),
@@ -224,8 +227,11 @@ def _cause(cause: Cause, index: Mapping[str, int]) -> dict[str, object]:
 # --- the grid ---------------------------------------------------------------------------------------------------------
 
 
-#: A table with more columns than this prints symbols instead of words.
-WIDE = 12
+#: A table with more columns than this prints across the sheet, and one with many more prints symbols instead of words.
+BROAD, WIDE = 5, 12
+
+#: With more cells than this, rows that are out of sight are not laid out.
+LARGE = 1000
 
 
 def _widths(laid: Sequence[Section]) -> str:
@@ -302,7 +308,6 @@ def _section(section: Section, index: Mapping[str, int], names: _Names) -> dict[
         "scenario": visible(section.scenario),
         "several_images": len(section.images) > 1,
         "width": len(section.columns),
-        "wide": len(section.columns) > WIDE,
         "products": [
             {"name": visible(p), "profile": visible(profile), "span": span, "control": p == "none"}
             for p, profile, span in section.products

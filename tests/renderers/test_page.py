@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from harness.image import Lab
@@ -241,8 +242,12 @@ def browser() -> Iterator[Browser]:
 class Visit:
     """One visit of the page; it notes whatever the page says on the console or asks of the network."""
 
-    def __init__(self, browser: Browser, path: Path, *, language: str, width: int, fragment: str = "") -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, locale=language)
+    def __init__(
+        self, browser: Browser, path: Path, *, language: str, width: int, fragment: str = "", dark: bool = False
+    ) -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, locale=language, color_scheme="dark" if dark else "light"
+        )
         self.page: Page = self.context.new_page()
         self.said: list[str] = []
         self.asked: list[str] = []
@@ -378,8 +383,7 @@ def test_an_id_with_every_sign_that_an_address_gives_a_meaning_is_found_again(br
     visit = Visit(browser, path, language="en-US", width=1440)
     visit.page.locator(f".c[data-id='{name}']").click()
     shown_in(visit.page, name)
-    link = visit.page.locator("#panel a").get_attribute("href")
-    assert link is not None
+    link = "#" + str(visit.page.locator("#panel a").get_attribute("href")).partition("#")[2]
     again = Visit(browser, path, language="en-US", width=1440, fragment=link)
     shown_in(again.page, name)
     assert again.page.url.endswith(link)
@@ -411,7 +415,7 @@ def test_the_grid_can_be_walked_and_a_cell_opened_without_a_mouse(browser: Brows
     visit = Visit(browser, files["sample"], language="en-US", width=1440)
     page = visit.page
     page.locator(".c").first.focus()
-    assert page.locator(".c[tabindex='0']").count() == 1
+    assert page.locator(".c[tabindex='0']").count() == page.locator(".grid").count() == 2
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.dataset.o") == "QUARANTINED"
     page.keyboard.press("ArrowDown")
@@ -439,8 +443,8 @@ def test_the_keyboard_reaches_everything_and_skips_what_the_filter_hides(
         stops.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
     order = ["Skip to the matrix", "English", "한국어", "to-causes", "filter", "product", "build", "clear"]
     assert [stop for stop in stops if stop in order] == order
-    assert [stop for stop in stops if stop.startswith("Blocked")] == ["Blockedat self-update"], "the grid is one stop"
-    page.locator(".c[tabindex='0']").focus()
+    assert [stop for stop in stops if stop.startswith("Blocked")] == ["Blockedat self-update"], "a table is one stop"
+    page.locator(".c[tabindex='0']:visible").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowUp")
@@ -590,6 +594,52 @@ def test_markup_in_the_page_could_not_run_a_script_if_there_were_any(
     assert visit.page.title() != "taken"
     assert any("Content Security Policy" in said for said in visit.said)
     visit.context.close()
+
+
+#: What a reader with a screen reader, a keyboard or weak eyes needs, as far as a program can tell (axe-core's tags).
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def barriers(page: Page) -> list[str]:
+    found = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]})
+    return [
+        f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}" for v in found.response["violations"]
+    ]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("width", "language", "dark"),
+    [(1440, "en-US", False), (390, "ko-KR", False), (1440, "ko-KR", True), (390, "en-US", True)],
+)
+def test_axe_finds_no_barrier(browser: Browser, files: dict[str, Path], width: int, language: str, dark: bool) -> None:
+    visit = Visit(browser, files["sample"], language=language, width=width, dark=dark)
+    page = visit.page
+    page.emulate_media(reduced_motion="reduce")
+    page.locator(".legend summary").click()
+    assert barriers(page) == []
+    page.locator("[data-filter=QUARANTINED]").click()
+    page.locator("#filter").fill("1.1.0")
+    assert barriers(page) == []
+    for cell in (INCIDENT, GREEN):
+        page.evaluate("(cell) => { location.hash = 'cell=' + cell; }", cell)
+        shown_in(page, cell)
+        assert barriers(page) == [], cell
+    page.locator(".shot").first.click()
+    assert barriers(page) == []
+    visit.close()
+
+
+@pytest.mark.browser
+def test_axe_sees_a_barrier_when_there_is_one(browser: Browser, files: dict[str, Path], tmp_path: Path) -> None:
+    spoilt = tmp_path / "spoilt.html"
+    text = files["sample"].read_text(encoding="utf-8")
+    spoilt.write_text(
+        re.sub(r'<select id="build" aria-label="[^"]*" data-w-label="build">', '<select id="build">', text)
+    )
+    visit = Visit(browser, spoilt, language="en-US", width=1440)
+    assert [found.split(":")[0] for found in barriers(visit.page)] == ["select-name"]
+    visit.close()
 
 
 @pytest.mark.browser
