@@ -46,8 +46,9 @@ _LINES = frozenset({"dialog", "text", "detail"})
 #: Buttons that one cause shows; the rest is a number, and the grid has them all.
 MAX_CHIPS = 10
 
-#: Bytes of the file that evidence may take: some 300 cells of a real guest, each with its attempts and pictures.
-EVIDENCE_BYTES = 24 * 2**20
+#: Bytes of the file that evidence may take: some hundred cells of real guests with their attempts and pictures. With
+#: the verdicts of 12,000 cells the page still goes by mail (many servers take 25 MB).
+EVIDENCE_BYTES = 12 * 2**20
 
 #: Characters of JSON in one group. Larger ones pack little better and take longer to open.
 GROUP_CHARS = 256 * 1024
