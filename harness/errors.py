@@ -84,5 +84,11 @@ class StoreError(LabError):
     """The store cannot be read or written."""
 
 
+class UnusableStore(StoreError):
+    """The store that was named is damaged, of a newer version or of another program. It is left as it was."""
+
+    blame = Blame.INPUT
+
+
 class DiskFull(StoreError):
     """The host has no room for evidence; what is durable stays, and nothing new is leased."""

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from harness.cli import say
 from harness.cli.github import GitHub, github
-from harness.cli.run import open_store
+from harness.cli.run import stored
+from harness.errors import InputError
 from harness.gate import CellRuling, GateDecision, Policy, decide_gate
 from harness.matrix import Matrix
 from harness.renderers import job_summary
 from harness.renderers.github import At, of_gate
 from harness.report import matrix_for
+from harness.stores.api import RunInfo, RunState
 from harness.yaml_files import load_policy
 from harness.yaml_source import Problems, read_source
 
@@ -29,9 +31,9 @@ def gate(
 ) -> int:
     """Decide; give the contract's exit code. ``told`` is what ``cli.github.github`` is asked."""
     rules = load_policy(policy)
-    with open_store(out, store) as opened:
+    with stored(out, store) as opened:
         matrix = matrix_for(opened, opened.find_run(run))
-        earlier = matrix_for(opened, opened.find_run(baseline)).cells if baseline is not None else None
+        earlier = None if baseline is None else matrix_for(opened, _accepted(opened.find_run(baseline))).cells
     decision = decide_gate(rules, matrix.run, matrix.cells, now=datetime.now(UTC), baseline=earlier)
     tell(github(told), decision, rules, policy, matrix)
     if as_json:
@@ -46,6 +48,16 @@ def gate(
     say.line(f"lab: {matrix.run.lab}, run {decision.run}, policy {decision.policy}")
     say.line(f"{decision.state.value.replace('_', ' ').upper()}: {decision.reason}")
     return decision.exit_code
+
+
+def _accepted(info: RunInfo) -> RunInfo:
+    """A run without its last cells would make each of them look new."""
+    if info.state is not RunState.COMPLETE:
+        raise InputError(
+            f"The run '{info.id}' is {info.state.value}, not complete, and is no baseline.",
+            hint=f"Name a complete run, or finish it with 'hts-compat run SUITE.yaml --resume {info.id}'.",
+        )
+    return info
 
 
 def tell(told: GitHub, decision: GateDecision, rules: Policy, file: Path, matrix: Matrix) -> None:

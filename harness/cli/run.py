@@ -29,7 +29,7 @@ from harness.report import matrix_for, report_for, write_report
 from harness.rig import ROOT, Images, make_rig, sweep
 from harness.selection import select
 from harness.session import Options, RunResult, StopSwitch, new_run_id, run
-from harness.stores.api import RunState, Store
+from harness.stores.api import RunInfo, RunState, Store
 from harness.stores.sqlite import SqliteStore
 from harness.yaml_places import SuitePlaces
 
@@ -127,6 +127,9 @@ def run_and_report(asked: Asked, policy: Policy | None = None) -> Ran:
     Raises:
         HarnessError: The input or the lab is wrong. Nothing was started, or what was seen is kept.
     """
+    if not _is_empty(asked.store or asked.out / "store"):
+        with open_store(asked.out, asked.store):
+            pass  # a store that cannot be used is told before builds are made for it
     loaded = load(asked)
     plan = _plan(asked, loaded)
     if not plan.cells:
@@ -137,7 +140,7 @@ def run_and_report(asked: Asked, policy: Policy | None = None) -> Ran:
             _writable(file.absolute().parent)
     with open_store(asked.out, asked.store) as store:
         if asked.resume is not None:
-            run_id = store.find_run(asked.resume).id
+            run_id = _unfinished(store.find_run(asked.resume)).id
             plan = store.plan_of(run_id)
         else:
             run_id = new_run_id(plan.suite.name, datetime.now(UTC))
@@ -200,6 +203,33 @@ def open_store(out: Path, store: Path | None) -> Iterator[Store]:
         yield opened
     finally:
         opened.close()
+
+
+@contextmanager
+def stored(out: Path, store: Path | None) -> Iterator[Store]:
+    """Open a store that is only read from; one that is not there is not made.
+
+    Raises:
+        InputError: There is none.
+    """
+    folder = store or out / "store"
+    if _is_empty(folder):
+        raise InputError(f"There is no store '{folder}'.", hint="Start with 'hts-compat run', or name it with --store.")
+    with open_store(out, store) as opened:
+        yield opened
+
+
+def _is_empty(store: Path) -> bool:
+    return not store.exists() or (store.is_dir() and not any(store.iterdir()))
+
+
+def _unfinished(info: RunInfo) -> RunInfo:
+    if info.state is RunState.COMPLETE:
+        raise InputError(
+            f"The run '{info.id}' is complete; nothing of it is left to do.",
+            hint="Start a new run without --resume; cells that are still true are answered from the store.",
+        )
+    return info
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TextIO
 from harness.as_test import as_test
 from harness.cli import say
 from harness.cli.github import github
-from harness.cli.run import open_store
+from harness.cli.run import stored
 from harness.errors import InputError
 from harness.inert_text import is_obeyed
 from harness.plan import Cell, Plan
@@ -30,7 +30,7 @@ from harness.written import written
 def matrix(run: str, *, form: str, file: Path | None, out: Path, store: Path | None, told: bool | None = False) -> int:
     """Render a stored run. ``told`` is what ``cli.github.github`` is asked."""
     drawn = renderer(form)
-    with open_store(out, store) as opened:
+    with stored(out, store) as opened:
         report = report_for(opened, opened.find_run(run), parsers=parser_of)
     content = drawn.render(report)
     listener = github(told)
@@ -72,7 +72,7 @@ def _is_file(stream: TextIO) -> bool:
 
 def explain(cell: str, run: str, *, out: Path, store: Path | None, as_json: bool) -> int:
     """Show one verdict's proof chain."""
-    with open_store(out, store) as opened:
+    with stored(out, store) as opened:
         info = opened.find_run(run)
         plan = opened.plan_of(info.id)
         wanted = one_cell(plan, cell)
@@ -106,7 +106,7 @@ def one_cell(plan: Plan, name: str) -> Cell:
 def rejudge(run: str, *, out: Path, store: Path | None, as_json: bool) -> int:
     """Judge a stored run again; add what differs as new judgements, and say it."""
     changes = []
-    with open_store(out, store) as opened:
+    with stored(out, store) as opened:
         info = opened.find_run(run)
         counted = 0
         for cell in _judged_cells(opened, info):

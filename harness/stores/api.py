@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from harness.attempt import Attempt, Blobs, Role
-from harness.errors import LabError, StoreError
+from harness.errors import Blame, LabError, StoreError
 from harness.judgement import Judgement
 from harness.plan import Cell, Plan
 
@@ -33,7 +33,9 @@ class StaleRun(LabError):
 
 
 class RunHeld(StoreError):
-    """Another process drives the run."""
+    """Another process drives the run. Who asked for it asked too early."""
+
+    blame = Blame.INPUT
 
 
 class RunState(StrEnum):

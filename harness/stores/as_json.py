@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from harness.attempt import Attempt, AttemptMeta, Blobs, Event, from_jsonl, to_jsonl
 from harness.build import Build
-from harness.errors import StoreError
+from harness.errors import UnusableStore
 from harness.plan import Cell, Suite
 
 #: What a parsed JSON object is; only this module handles it unvalidated.
@@ -102,12 +102,12 @@ def read_events(attempt_id: str, sha256: str, blobs: Blobs) -> tuple[Event, ...]
     """Read an attempt's events out of their blob.
 
     Raises:
-        StoreError: The blob is missing, altered or unreadable. An attempt that cannot be read whole is not read at all.
+        UnusableStore: The blob is missing, altered or unreadable. What cannot be read whole is not read at all.
     """
     try:
         return from_jsonl(blobs.get(sha256))
     except (KeyError, ValueError) as error:
-        raise StoreError(
+        raise UnusableStore(
             f"The events of attempt '{attempt_id}' are missing or damaged.",
             detail=str(error),
             hint="Restore the store's folder from a backup, or run the cell again with --fresh.",

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from harness.deadline import Deadline
-from harness.errors import DiskFull, HarnessError, InputError, StoreError
+from harness.errors import DiskFull, HarnessError, InputError, StoreError, UnusableStore
 from harness.stores import schema
 
 #: How long a writer waits for another process's writer. A transaction takes milliseconds; this allows for a slow disk.
@@ -28,6 +28,9 @@ BUSY_S = 60.0
 
 #: An I/O error with less room than this on the disk is a full disk: SQLite says so for its shared-memory file.
 FULL_BELOW_BYTES = 1024**2
+
+#: What to do about a store that is not as it was.
+RESTORE = "Restore it from a backup, or name another folder with --store."
 
 #: Execution option of a connection that will write: its transaction takes the write lock at once, because a read lock
 #: that another writer has overtaken can never become a write lock.
@@ -43,10 +46,13 @@ def open_database(path: Path, *, must_exist: bool, busy_s: float = BUSY_S) -> sa
         busy_s: How long a writer waits for a writer of another process.
 
     Raises:
-        StoreError: Not a database, damaged, of a newer version, lost, or locked for ``busy_s``.
+        UnusableStore: Not a database, damaged, of a newer version, or lost.
+        StoreError: Locked for ``busy_s``.
         InputError: The file cannot be written.
         DiskFull: There is no room for it.
     """
+    if must_exist and not path.exists():
+        raise _lost(path)
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), pool_size=4, max_overflow=-1)
 
     def set_up(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature
@@ -102,20 +108,24 @@ def _bring_up(engine: sa.Engine, path: Path, *, must_exist: bool) -> None:
         from harness.stores import migrate  # noqa: PLC0415 - Alembic takes a quarter of a second to import
 
         if revision is not None and revision not in migrate.known_revisions():
-            raise StoreError(
+            raise UnusableStore(
                 f"The store '{path.parent}' was written by a newer version of hts-compat (tables '{revision}').",
                 hint="Update hts-compat, or name another folder with --store.",
             )
         if revision is None and sa.inspect(connection).get_table_names():
-            raise StoreError(
+            raise UnusableStore(
                 f"'{path}' is a database, but not one of hts-compat.", hint="Name another folder with --store."
             )
         if revision is None and must_exist:
-            raise StoreError(
-                f"The store '{path.parent}' has evidence, but its database is empty or gone.",
-                hint=f"Restore '{path.name}' from a backup, or name another folder with --store.",
-            )
+            raise _lost(path)
         migrate.upgrade(connection)
+
+
+def _lost(path: Path) -> UnusableStore:
+    return UnusableStore(
+        f"The store '{path.parent}' has evidence, but its database is empty or gone.",
+        hint=f"Restore '{path.name}' from a backup, or name another folder with --store.",
+    )
 
 
 def _revision(connection: sa.Connection) -> str | None:
@@ -154,10 +164,8 @@ def _plain(error: sqlite3.Error, path: Path, *, opening: bool) -> HarnessError:
         return disk_full(path.parent, detail)
     match code:
         case "NOTADB" | "CORRUPT":
-            return StoreError(
-                f"The store's database '{path}' is damaged or no database.",
-                detail=detail,
-                hint="Restore it from a backup, or name another folder with --store.",
+            return UnusableStore(
+                f"The store's database '{path}' is damaged or no database.", detail=detail, hint=RESTORE
             )
         case "READONLY" | "CANTOPEN" | "PERM" | "AUTH":
             return not_writable(path.parent, detail, opening=opening)
@@ -167,8 +175,27 @@ def _plain(error: sqlite3.Error, path: Path, *, opening: bool) -> HarnessError:
                 detail=detail,
                 hint="Wait for the other run, or end the program that has the database open.",
             )
+        case "ERROR":  # a table or a column that we made is not there
+            return UnusableStore(f"The tables in '{path}' are not as they were made.", detail=detail, hint=RESTORE)
         case _:
-            return StoreError(f"The store's database '{path}' cannot be used: {detail}.")
+            return StoreError(f"The store's database '{path}' cannot be used: {detail}.", hint=RESTORE)
+
+
+@contextmanager
+def read_as_written(path: Path) -> Iterator[None]:
+    """Say plainly that a record is not what was once written.
+
+    Raises:
+        UnusableStore: Reading a record failed inside.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnusableStore(
+            f"The store's database '{path}' has a record that cannot be read.",
+            detail=f"{type(error).__name__}: {error}",
+            hint=RESTORE,
+        ) from error
 
 
 def disk_full(folder: Path, detail: str) -> DiskFull:

@@ -28,7 +28,15 @@ from harness.plan import Cell, Plan
 from harness.stores import as_json, promises, run_names, schema
 from harness.stores.api import Claim, RunInfo, RunState
 from harness.stores.blobs import BlobFolder, fsync, means_disk_full
-from harness.stores.database import BUSY_S, WRITES, disk_full, not_writable, open_database, said_plainly
+from harness.stores.database import (
+    BUSY_S,
+    WRITES,
+    disk_full,
+    not_writable,
+    open_database,
+    read_as_written,
+    said_plainly,
+)
 from harness.stores.run_lock import RunLock
 
 log = logging.getLogger(__name__)
@@ -53,7 +61,8 @@ class SqliteStore:
 
     Raises:
         InputError: The folder cannot be made or written.
-        StoreError: What lies in it is damaged, locked, or of a newer version.
+        UnusableStore: What lies in it is damaged, of a newer version, or of another program.
+        StoreError: It is locked.
         DiskFull: There is no room for it.
     """
 
@@ -114,7 +123,7 @@ class SqliteStore:
             _run_of(db, run_id)
             suite = db.scalars(sa.select(_run.c.suite_document).where(_run.c.id == run_id)).one()
             cells = _cells(db, run_id, _run_cell.c.listed)
-        return Plan(suite=as_json.read_suite(suite), cells=tuple(cells))
+            return Plan(suite=as_json.read_suite(suite), cells=tuple(cells))
 
     def resume_run(self, run_id: str) -> RunInfo:
         """See ``ResumeStore``."""
@@ -232,7 +241,7 @@ class SqliteStore:
                 .where(_judgement.c.number.in_(newest))
                 .order_by(_judgement.c.number)
             ).all()
-        return {cell_id: Judgement.model_validate_json(document) for cell_id, document in rows}
+            return {cell_id: Judgement.model_validate_json(document) for cell_id, document in rows}
 
     def latest_judgement(self, execution_key: str) -> Judgement | None:
         """See ``JudgementStore``."""
@@ -244,7 +253,7 @@ class SqliteStore:
                 .order_by(_judgement.c.seen_at.desc(), _judgement.c.number.desc())
                 .limit(1)
             )
-        return None if document is None else Judgement.model_validate_json(document)
+            return None if document is None else Judgement.model_validate_json(document)
 
     def close(self) -> None:
         """See ``Store``."""
@@ -283,7 +292,8 @@ class SqliteStore:
 
     @contextmanager
     def _read(self) -> Iterator[sa.Connection]:
-        with said_plainly(self._root / DATABASE), self._engine.begin() as connection:
+        path = self._root / DATABASE
+        with read_as_written(path), said_plainly(path), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -321,7 +331,7 @@ class SqliteStore:
                 .join(_cell, _cell.c.key == _attempt.c.cell_key)
                 .where(which, _attempt.c.state == FINISHED)
             ).all()
-        return [(row.fence, self._attempt_of(row)) for row in rows]
+            return [(row.fence, self._attempt_of(row)) for row in rows]
 
     def _attempt_of(self, row: sa.Row[Any]) -> Attempt:
         cell = as_json.read_cell(as_json.CellDocument(row.question, row.local))

@@ -37,7 +37,7 @@ def test_a_second_process_is_told_who_drives_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunHeld, match=f"driven by process {os.getpid()}") as caught:
         second.resume_run("run-1")
     assert "--resume" in caught.value.hint
-    assert caught.value.exit_code == 5
+    assert caught.value.exit_code == 2
     with pytest.raises(RunHeld):
         second.start_run(make_run("run-1"), make_plan(CELL))
     assert first.claim("run-1", CELL, role=Role.FIRST, ordinal=1).fence == 1
