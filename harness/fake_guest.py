@@ -62,7 +62,8 @@ class FakeProgram:
     """A trading program in a few words: what it installs, what it opens when, and where it fails by its own fault.
 
     ``files`` and ``patch`` hold bytes by path below ``install_dir``. A ``fault_at`` is one of ``install``, ``launch``,
-    ``self_update``, ``connect`` and ``uninstall``.
+    ``self_update``, ``connect`` and ``uninstall``. ``fields`` says of each field, by its label, whether it hides its
+    text; what they hold is written to the log at the login, as real programs do.
     """
 
     install_dir: str
@@ -73,6 +74,7 @@ class FakeProgram:
     updater: str = "hts_update.exe"
     module: str = "hts_comm.dll"
     log: str = "logs\\hts.log"
+    fields: Mapping[str, bool] = field(default_factory=dict)
     fault_at: str | None = None
 
 

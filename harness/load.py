@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.behaviour import TEST_PRODUCTS
@@ -55,11 +55,13 @@ class LoadedSuite:
     Attributes:
         service_files: Scenario name -> service name -> paths, in the order of the service's ``files``.
         sources: Every file that was read, the suite's own first.
+        secrets: Each secret that a scenario names, and where.
     """
 
     suite: Suite
     service_files: ServiceFiles
     sources: tuple[Path, ...]
+    secrets: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +154,12 @@ def load_suite(
     )
     _check_filters(suite, extra, source, problems)
     problems.raise_if_any(source.file)
-    return LoadedSuite(suite=suite, service_files=loading.service_files, sources=tuple(loading.sources))
+    return LoadedSuite(
+        suite=suite,
+        service_files=loading.service_files,
+        sources=tuple(loading.sources),
+        secrets=loading.secrets,
+    )
 
 
 # --- the parts of a suite --------------------------------------------------------------------------------------------

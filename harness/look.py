@@ -257,6 +257,17 @@ def run_pids(raw: bytes, run: str) -> tuple[int, ...]:
     return tuple(number(p.get("pid")) or 0 for p in marked)
 
 
+def pids_beside(raw: bytes, run: str) -> tuple[int, ...]:
+    """Read the ids of all processes of the user whose processes carry a job's mark; empty when none does.
+
+    What a service of the system starts for the program does not carry the mark.
+    """
+    items = _objects(_object(answer(raw), "processes").get("items"))
+    marked = set(run_pids(raw, run))
+    users = {number(p.get("uid")) for p in items if number(p.get("pid")) in marked}
+    return tuple(number(p.get("pid")) or 0 for p in items if number(p.get("uid")) in users)
+
+
 def planted(raw: bytes, count: int) -> tuple[Planted, ...]:
     """Read how the guest reacted to each planted object, in the order of the request.
 

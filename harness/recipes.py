@@ -27,6 +27,7 @@ from harness.build_file import digest_file, machine_of_file
 from harness.documents import Recipe
 from harness.errors import InputError, LabError
 from harness.frozen import Frozen, digest_of
+from harness.secret_source import without_secrets
 
 #: Takes one line of progress at a time.
 Report = Callable[[str], None]
@@ -138,7 +139,12 @@ def _digest(loaded: LoadedRecipe, version: str) -> str:
 def _tool_says(command: tuple[str, ...]) -> str:
     try:
         done = subprocess.run(  # noqa: S603 - the recipe is the user's own
-            list(command), capture_output=True, timeout=_TOOL_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
+            list(command),
+            capture_output=True,
+            timeout=_TOOL_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=without_secrets(os.environ),
         )
     except FileNotFoundError as error:
         msg = f"The tool '{command[0]}' is missing, and the recipe's builds are made with it."
@@ -195,6 +201,7 @@ def _run(command: list[str], loaded: LoadedRecipe, version: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=without_secrets(os.environ),
             start_new_session=True,
         )
     except OSError as error:

@@ -11,15 +11,20 @@ from pydantic import JsonValue
 
 from harness.attempt import HARNESS, Attempt, AttemptMeta, Event, Kind, MemoryBlobs
 from harness.products.api import Record
+from harness.secret import NO_MASK, Mask
 
 #: More raw bytes than this in one attempt are not kept; what is dropped is said, so that it can never read as complete.
 MAX_ATTEMPT_BYTES = 256 * 1024**2
 
 
 class Recorder:
-    """Collects one attempt. ``step`` is set by ``run_cell`` and stamped on every event."""
+    """Collects one attempt. ``step`` is set by ``run_cell`` and stamped on every event.
 
-    def __init__(self, meta: AttemptMeta, *, max_bytes: int = MAX_ATTEMPT_BYTES) -> None:
+    Everything that an attempt will hold comes through here, so this is the one place where secrets are taken out.
+    """
+
+    def __init__(self, meta: AttemptMeta, *, max_bytes: int = MAX_ATTEMPT_BYTES, mask: Mask = NO_MASK) -> None:
+        self._mask = mask
         self._max_bytes = max_bytes
         self.step: int | None = None
         self._meta = meta
@@ -65,7 +70,7 @@ class Recorder:
     ) -> None:
         digest = None
         if blob is not None:
-            digest, cut = self._keep(blob)
+            digest, cut = self._keep(self._mask.blob(blob))
             truncated = truncated or cut
         self._events.append(
             Event(
@@ -74,8 +79,8 @@ class Recorder:
                 step=self.step,
                 source=source,
                 kind=kind,
-                subject=subject,
-                data=dict(data or {}),
+                subject=self._mask.text(subject),
+                data=self._mask.data(data or {}),
                 blob=digest,
                 truncated=truncated,
             )

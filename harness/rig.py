@@ -15,6 +15,7 @@ from harness.products import require
 from harness.providers import kit_of, provider_names
 from harness.providers.image_files import ImageFiles
 from harness.run_cell import Rig
+from harness.secret_source import secrets_for
 from harness.systems.api import GuestSystem
 from harness.transports.api import Transport
 from harness.yaml_files import load_image_definition
@@ -113,9 +114,10 @@ def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
         loaded: Where the builds' and services' files are.
 
     Raises:
-        InputError: There is no such provider, or an image of the suite is another one's.
+        InputError: There is no such provider, an image of the suite is another one's, or a secret is missing.
         LabError: The provider cannot be used on this machine, or a product of the suite cannot be loaded.
     """
+    secrets = secrets_for(loaded.secrets)
     require(product.name for product in loaded.suite.products)
     kit = kit_of(_provider_for(loaded) if provider_name == AUTO else provider_name)
     strangers = [image for image in loaded.suite.images if image.provider != kit.provider.name]
@@ -131,6 +133,7 @@ def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
         system=guest_system,
         installer=installers_of(loaded.suite.builds),
         service_files=service_files_of(loaded),
+        secrets=secrets,
     )
 
 

@@ -11,7 +11,7 @@ import hashlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from harness import look
@@ -27,6 +27,7 @@ from harness.products.api import Product, Tools
 from harness.providers.api import Endpoint, Lease, Provider
 from harness.recorder import Recorder
 from harness.scenario import Step
+from harness.secret import Mask, Secret
 from harness.step_run import StepEnd, StepRunner, tested_folders
 from harness.systems.api import GuestSystem
 from harness.transports.api import Transport
@@ -47,6 +48,7 @@ class Rig:
         system: Makes the guest system that an image names.
         installer: Gives a build's installer as bytes.
         service_files: Gives the files of one service of a cell, by file name.
+        secrets: What scenarios enter into fields, by name.
     """
 
     provider: Provider
@@ -55,6 +57,12 @@ class Rig:
     product: Callable[[str, Tools], Product] = adapter_of
     installer: Callable[[Build], bytes]
     service_files: Callable[[Cell, str], Mapping[str, bytes]]
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+
+    @property
+    def mask(self) -> Mask:
+        """Give what takes the secrets out of records."""
+        return Mask(self.secrets.values())
 
 
 def run_cell(
@@ -78,7 +86,7 @@ def run_cell(
         The attempt, complete (its last event says so) or not (its trouble is recorded).
     """
     cell = meta.cell
-    recorder = recorder or Recorder(meta)
+    recorder = recorder or Recorder(meta, mask=rig.mask)
     record = recorder.record
     record(Kind.BEGIN, data={"role": meta.role.value, "alone": meta.alone})
     deadline = Deadline.after(OVERHEAD_S + sum(step.action.timeout_s for step in cell.scenario.steps))
@@ -174,7 +182,7 @@ def _run_steps(
     on_stage: Callable[[str], None],
 ) -> _Installed:
     """Run the steps up to the first that fails, sampling protection behind each; tell what became of the build."""
-    runner = StepRunner(cell, guest, product, recorder.record, installer=_checked(rig.installer))
+    runner = StepRunner(cell, guest, product, recorder.record, installer=_checked(rig.installer), secrets=rig.secrets)
     installed = _Installed(ever=False, still=False)
     for index, step in enumerate(cell.scenario.steps):
         on_stage(step.kind)

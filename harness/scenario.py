@@ -100,6 +100,46 @@ class Click(Frozen):
     button: str = Field(min_length=1)
 
 
+class Fill(Frozen):
+    """A field that a person would fill in, by the text of the label before it, or by its number in the window.
+
+    A ``secret`` is named here and its value comes from the environment; it is kept out of every record.
+    """
+
+    window: str = Field(min_length=1, description="Text that the window's title contains.")
+    field: str | None = Field(default=None, min_length=1, description="The exact text of the label before the field.")
+    field_number: int | None = Field(default=None, ge=1, le=100, description="Or which of the window's fields it is.")
+    text: str | None = Field(default=None, max_length=256)
+    secret: str | None = Field(
+        default=None, pattern=r"^[A-Z][A-Z0-9_]{0,63}$", description="Name of a secret (HTS_SECRET_<NAME>)."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if (self.field is None) == (self.field_number is None):
+            msg = "a field is found by either 'field' (its label) or 'field_number'"
+            raise ValueError(msg)
+        if (self.text is None) == (self.secret is None):
+            msg = "a field is filled with either 'text' or 'secret'"
+            raise ValueError(msg)
+        return self
+
+    def __str__(self) -> str:
+        name = f"'{self.field}'" if self.field is not None else f"number {self.field_number}"
+        return f"field {name} in a window '{self.window}'"
+
+
+#: Programs and DLLs that must be there, by file name: whatever runs as the desktop user is looked at.
+Modules = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[^\\\\/]+$")], ...] | None,
+    Field(
+        min_length=1,
+        description="File names of programs that must run, and of DLLs that must be loaded, by the program or by others"
+        " of its user.",
+    ),
+]
+
+
 class _Timed(Frozen):
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
@@ -149,12 +189,16 @@ class Launch(_Timed):
     exit_codes: tuple[int, ...] | None = Field(
         default=None, min_length=1, description="For a program without a window: how it must end by itself."
     )
+    modules: Modules = None
     error_windows: tuple[Title, ...] = ()
 
     @model_validator(mode="after")
     def _stays_or_ends(self) -> Self:
         if (self.window is None) == (self.exit_codes is None):
             msg = "a launch has either 'window' (the program stays) or 'exit_codes' (it ends by itself)"
+            raise ValueError(msg)
+        if self.exit_codes is not None and self.modules is not None:
+            msg = "a program that ends by itself leaves no 'modules' to be seen"
             raise ValueError(msg)
         return self
 
@@ -170,10 +214,14 @@ class SelfUpdate(_Timed):
 class Connect(_Timed):
     """The program reaches its server: title, log line and an established connection, and no error dialog."""
 
+    fill: tuple[Fill, ...] | None = Field(
+        default=None, min_length=1, description="Filled in, in order, before 'click'."
+    )
     click: Click | None = None
     window: Title | None = None
     log: LogLine | None = None
     tcp_port: int | None = Field(default=None, ge=1, le=65535)
+    modules: Modules = None
     error_windows: tuple[Title, ...] = ()
 
 
@@ -391,6 +439,12 @@ class Scenario(Frozen):
             return False
         delivered = self.steps[index].deliver
         return delivered is None or delivered.build is not None
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Name the secrets that its steps enter."""
+        fills = (fill for step in self.steps if step.connect is not None for fill in step.connect.fill or ())
+        return frozenset(fill.secret for fill in fills if fill.secret is not None)
 
     @property
     def vendor_updates(self) -> int:

@@ -304,7 +304,7 @@ class _Session:
         def on_stage(stage: str) -> None:
             self.tell(Happening.STAGE, cell=meta.cell, role=meta.role, attempt_id=meta.id, text=stage)
 
-        recorder = Recorder(meta)
+        recorder = Recorder(meta, mask=self.rig.mask)
         try:
             return run_cell(meta, self.rig, run_id=self.options.run_id, on_stage=on_stage, recorder=recorder)
         except InputError:

@@ -1,8 +1,8 @@
 """Effects. Does one step in a guest and says how it ended, in words that a control can be compared by.
 
 An expectation is a stable word: delivered, unpacked, started, exit_code, files, older_files_gone, files_gone, closed,
-click, alive, no_error_window, window, log, tcp, desktop. Of a failure only step, expectation and code are ever
-compared; the detail is for people.
+field, click, alive, no_error_window, window, log, tcp, modules, desktop. Of a failure only step, expectation and code are
+ever compared; the detail is for people.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from harness import look
 from harness.attempt import INSTALL_JOB, LAUNCH_JOB, UNINSTALL_JOB, UPDATE_JOB, Kind
@@ -28,6 +29,7 @@ from harness.scenario import (
     Connect,
     Deliver,
     Dwell,
+    Fill,
     Install,
     Launch,
     LogLine,
@@ -42,6 +44,7 @@ from harness.scenario import (
     VendorUpdate,
     VerifyFiles,
 )
+from harness.secret import Secret
 from harness.systems.api import GuestSystem
 
 #: What makes an installer silent when the scenario does not say it. Source: NSIS Users Manual 3.2.1 (``/S``);
@@ -80,6 +83,7 @@ class _Watch:
     error_windows: tuple[Title, ...] = ()
     log: LogLine | None = None
     tcp_port: int | None = None
+    modules: tuple[str, ...] = ()
 
 
 class StepRunner:
@@ -87,8 +91,9 @@ class StepRunner:
 
     Args:
         installer: Gives a build's installer, as bytes.
+        secrets: Values of the secrets that the scenario names.
         product: Moved by ``vendor_update``.
-        record: Looks, logs and screenshots are recorded through it.
+        record: Looks, logs and screenshots are recorded through it; it must mask the secrets.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class StepRunner:
         record: Record,
         *,
         installer: Callable[[Build], bytes],
+        secrets: Mapping[str, Secret] = MappingProxyType({}),
     ) -> None:
         self._cell = cell
         self._guest = guest
@@ -109,6 +115,8 @@ class StepRunner:
         self._delivered_to = ""
         self._installed = cell.build
         self._starts: Counter[str] = Counter()
+        self._secrets = secrets
+        self._shows_secret = False
         self._launch_job = LAUNCH_JOB
         self.running = False
 
@@ -140,8 +148,10 @@ class StepRunner:
                     error_windows=action.error_windows,
                     log=action.log,
                     tcp_port=action.tcp_port,
+                    modules=action.modules or (),
                 )
-                return self._act(action.click, watch, within)
+                unfilled = self._fill_all(action.fill or (), within)
+                return unfilled or self._act(action.click, watch, within)
             case Dwell():
                 return self._dwell(index, action, within)
             case Scan():
@@ -161,7 +171,13 @@ class StepRunner:
                 return self._command(action, within)
 
     def screenshot(self, *, deadline: Deadline) -> None:
-        """Record what the screen shows; a picture that cannot be made is left out."""
+        """Record what the screen shows; a picture that cannot be made is left out.
+
+        A picture cannot be masked. Once a secret stands in a field that shows it, no more are taken.
+        """
+        if self._shows_secret:
+            self._record(Kind.LOOK, "screen withheld", data={"why": "a field shows a secret"})
+            return
         picture = self._guest.screenshot(deadline=deadline.sooner(20.0))
         if picture is not None:
             self._record(Kind.SCREENSHOT, "screen.png", blob=picture)
@@ -277,7 +293,8 @@ class StepRunner:
         if action.exit_codes is not None:
             return self._ended(self._launch_job, action.exit_codes, "program", within)
         self.running = True
-        return self._until(_Watch(window=action.window, error_windows=action.error_windows), within)
+        modules = action.modules or ()
+        return self._until(_Watch(window=action.window, error_windows=action.error_windows, modules=modules), within)
 
     def _act(self, click: Click | None, watch: _Watch, within: Deadline) -> StepEnd:
         if click is not None and not self._click(click, within):
@@ -296,6 +313,26 @@ class StepRunner:
             for _ in within.poll(LOOK_EVERY_S)
             if not within.expired
         )
+
+    def _fill_all(self, fills: Sequence[Fill], within: Deadline) -> StepEnd | None:
+        """Fill in fields; None when all are, else how the step failed."""
+        for fill in fills:
+            if not self._fill(fill, within):
+                detail = f"There is no {fill}."
+                return StepEnd(expectation="field", timed_out=True, detail=detail, dialog=self._any_dialog(within))
+        return None
+
+    def _fill(self, fill: Fill, within: Deadline) -> bool:
+        which = fill.field if fill.field is not None else fill.field_number or 1
+        for _ in within.poll(LOOK_EVERY_S):
+            if within.expired:
+                break
+            value = (fill.text or "") if fill.secret is None else self._secrets[fill.secret].reveal()
+            filled = self._guest.fill(window=fill.window, field=which, value=value, deadline=_patience(within))
+            if filled is not None:
+                self._shows_secret = self._shows_secret or (fill.secret is not None and not filled.hidden)
+                return True
+        return False
 
     def _until(self, watch: _Watch, within: Deadline) -> StepEnd:
         """Look until all that must be is there, or something that must not be is, or time is over."""
@@ -445,6 +482,17 @@ class StepRunner:
             return "log", f"{watch.log.file} has no line that matches '{watch.log.matches}'."
         if watch.tcp_port is not None and watch.tcp_port not in look.established_ports(raw):
             return "tcp", f"No connection to port {watch.tcp_port} is established."
+        return self._unmet_module(watch.modules, patience) if watch.modules else None
+
+    def _unmet_module(self, names: Sequence[str], patience: Deadline) -> tuple[str, str] | None:
+        """Name the first program or DLL that is not there; the look at which all were is recorded."""
+        pids = look.pids_beside(self._guest.observe({"processes": True}, deadline=patience), self._launch_job)
+        raw = self._guest.observe({"images": list(pids)}, deadline=patience)
+        there = {fold(path.replace("/", "\\")).rpartition("\\")[2] for path in look.mapped_files(raw)}
+        missing = next((name for name in names if fold(name) not in there), None)
+        if missing is not None:
+            return "modules", f"'{missing}' does not run, and no program of the user has loaded it."
+        self._record(Kind.LOOK, "running modules", data={"names": list(names)}, blob=raw)
         return None
 
     def _log_has(self, line: LogLine, patience: Deadline) -> bool:

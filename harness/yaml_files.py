@@ -15,7 +15,7 @@ from harness.expectation import Expectations
 from harness.gate import Policy
 from harness.scenario import Scenario
 from harness.signature import SignatureSets
-from harness.yaml_source import Place, Problems, Source, display
+from harness.yaml_source import Place, Problems, Source, Value, display
 from harness.yaml_typed import read_typed, unknown
 
 #: Scenario name -> service name -> the host's paths, in the order of ``Service.files``.
@@ -29,6 +29,7 @@ class Reading:
     problems: Problems = field(default_factory=Problems)
     sources: list[Path] = field(default_factory=list)
     service_files: ServiceFiles = field(default_factory=dict)
+    secrets: dict[str, Place] = field(default_factory=dict)
 
     def read_scenario(self, path: Path, asked_at: Place | None = None) -> Scenario | None:
         """Read a scenario and digest its services' files; None when anything is wrong with its own file."""
@@ -39,6 +40,8 @@ class Reading:
             return None
         scenario, source = read
         self.sources.append(path)
+        for name in sorted(scenario.secrets):
+            self.secrets.setdefault(name, _first_named(name, source, source.data, ()) or source.at("steps"))
         names = [service.name for service in scenario.services]
         note_repeats(names, "service", source, ("services",), self.problems)
         digests: dict[str, str] = {}
@@ -80,6 +83,19 @@ class Reading:
                 place = source.at("sets", index, "marker_of")
                 self.problems.add(place, unknown("set", declared.marker_of, labels))
         return sets, source
+
+
+def _first_named(secret: str, source: Source, value: Value, location: tuple[str | int, ...]) -> Place | None:
+    """Find where a secret is named first, in the file as it was written (repetitions are not laid out there)."""
+    below: list[tuple[str | int, Value]] = []
+    if isinstance(value, dict):
+        if value.get("secret") == secret:
+            return source.at(*location, "secret")
+        below = list(value.items())
+    elif isinstance(value, list):
+        below = list(enumerate(value))
+    places = (_first_named(secret, source, item, (*location, key)) for key, item in below)
+    return next((place for place in places if place is not None), None)
 
 
 def load_scenario(path: Path) -> tuple[Scenario, dict[str, tuple[Path, ...]]]:

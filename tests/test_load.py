@@ -24,6 +24,7 @@ from harness.load import (
 )
 from harness.machine import Machine
 from harness.plan import Plan, expand
+from harness.rig import make_rig
 from harness.scenario import VerifyFiles
 from harness.yaml_source import MAX_BYTES
 from tests.builders import make_build, make_image
@@ -254,6 +255,27 @@ def test_a_mistake_is_told_in_one_sentence_at_its_place(
     )
     assert all(re.match(r"^\S+\.yaml:\d+:\d+: ", line) for line in lines)
     assert all("\n" not in line and "pydantic" not in line for line in lines)
+
+
+def test_a_secret_is_known_by_its_first_place_and_its_value_is_no_part_of_a_suite(project: Project) -> None:
+    connect = "- connect:\n            fill: [{window: a, field: b, secret: PIN}]"
+    again = f"  - repeat:\n      times: 2\n      steps:\n        {connect}\n"
+    project.edit("fresh.yaml", "  - launch:", f"{again}  - launch:")
+    loaded = project.load()
+    assert {name: str(place) for name, place in loaded.secrets.items()} == {"PIN": "fresh.yaml:15:50"}
+    assert '"secret":"PIN"' in loaded.suite.model_dump_json()
+
+
+def test_a_secret_that_is_missing_is_told_before_there_is_a_rig(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = "  - connect: {fill: [{window: a, field: b, secret: PIN}]}\n"
+    project.edit("fresh.yaml", "  - launch:", f"{login}  - launch:")
+    monkeypatch.delenv("HTS_SECRET_PIN", raising=False)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    with pytest.raises(InputError) as caught:
+        make_rig("auto", project.load())
+    assert caught.value.detail.startswith("fresh.yaml:11:52: the secret 'PIN' is not set (HTS_SECRET_PIN, or")
 
 
 OVER = """\

@@ -241,3 +241,14 @@ def test_processes_are_found_by_a_jobs_mark_whichever_start_of_it() -> None:
     marks = ["launch", "launch-2", "launcher", "xlaunch", "launch-", None, 5]
     items = [{"pid": at, "run": run} for at, run in enumerate(marks)]
     assert look.run_pids(raw(processes={"items": items}), "launch") == (0, 1)
+
+
+def test_all_processes_of_the_marked_ones_users_are_beside_them() -> None:
+    items = [
+        {"pid": 10, "uid": 1000, "run": "launch-2"},
+        {"pid": 11, "uid": 1000, "run": None},
+        {"pid": 12, "uid": 0, "run": None},
+    ]
+    raw = json.dumps({"processes": {"items": items}}).encode()
+    assert look.pids_beside(raw, "launch") == (10, 11)
+    assert look.pids_beside(raw, "install") == ()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import JsonValue
 
 from harness.attempt import AttemptMeta, Kind, Role, from_jsonl, to_jsonl
 from harness.recorder import Recorder
+from harness.secret import Mask, Secret
 from tests.builders import NOON, make_cell, sha256_of
 
 META = AttemptMeta(
@@ -38,6 +40,18 @@ def test_events_are_numbered_stamped_and_carry_step_and_source(recorder: Recorde
     assert [(e.seq, e.step, e.source) for e in (first, second)] == [(0, None, "harness"), (1, 2, "product:clamav")]
     assert (second.kind, second.subject, second.data, second.blob) == (Kind.LOG, "/a", {"offset": 0}, sha256_of(b"x"))
     assert 0 <= first.host_mono_s <= second.host_mono_s
+
+
+def test_a_secret_is_in_no_subject_data_or_bytes_of_an_attempt() -> None:
+    recorder = Recorder(META, mask=Mask([Secret("ACCOUNT", "hong-1234")]))
+    data: dict[str, JsonValue] = {"dialog": "no user hong-1234", "hong-1234": [{"deep": "HONG-1234"}], "code": 7}
+    recorder.record(Kind.LOOK, "window hong-1234", data=data, blob=b"user=hong-1234")
+    attempt = recorder.attempt()
+    [event] = attempt.events
+    assert "hong-1234" not in event.model_dump_json().casefold()
+    assert (event.data["code"], event.subject) == (7, "window *********")
+    assert attempt.blobs.get(event.blob or "") == b"user=*********"
+    assert event.blob == sha256_of(b"user=*********")
 
 
 def test_no_bytes_and_empty_bytes_are_two_things(recorder: Recorder) -> None:

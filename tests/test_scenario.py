@@ -129,3 +129,44 @@ def test_steps_are_about_the_older_build_up_to_the_update_but_not_the_delivery_o
     assert [scenario.is_about_older(index) for index in range(len(kinds))] == [True, True, True] + [False] * 5
     assert scenario.updated_at == 4
     assert not any(make_scenario().is_about_older(index) for index in range(5))
+
+
+FIELD = {"window": "로그인", "field": "계정", "secret": "HTS_ACCOUNT"}
+
+
+def connect(**fill: object) -> dict[str, object]:
+    return {"connect": {"fill": [{key: value for key, value in {**FIELD, **fill}.items() if value is not None}]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"field_number": 1}, "either 'field'"),
+        ({"field": None}, "either 'field'"),
+        ({"text": "a"}, "either 'text' or 'secret'"),
+        ({"secret": None}, "either 'text' or 'secret'"),
+        ({"secret": "lower"}, "pattern"),
+        ({"secret": "A-B"}, "pattern"),
+        ({"field": None, "field_number": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_a_field_is_found_in_one_way_and_filled_with_one_thing(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Step.model_validate(connect(**changes))
+
+
+def test_a_scenario_names_its_secrets_also_in_repetitions() -> None:
+    again = {"repeat": {"times": 2, "steps": [connect(secret="PIN_2")]}}  # noqa: S106 - a name
+    scenario = Scenario.model_validate({"name": "a", "steps": [connect(), connect(secret=None, text="x"), again]})
+    assert scenario.secrets == {"HTS_ACCOUNT", "PIN_2"}
+
+
+@pytest.mark.parametrize("name", ["", "bin\\a.exe", "bin/a.exe"])
+def test_a_module_is_a_file_name(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Step.model_validate({"connect": {"modules": [name]}})
+
+
+def test_a_program_that_ends_by_itself_has_no_modules_to_see() -> None:
+    with pytest.raises(ValidationError, match="leaves no 'modules'"):
+        Step.model_validate({"launch": {"program": "a.exe", "exit_codes": [0], "modules": ["a.dll"]}})

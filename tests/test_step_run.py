@@ -25,6 +25,7 @@ from harness.scenario import (
     Connect,
     Deliver,
     Dwell,
+    Fill,
     Install,
     Launch,
     Reboot,
@@ -34,6 +35,7 @@ from harness.scenario import (
     Uninstall,
     Update,
 )
+from harness.secret import Mask, Secret
 from harness.step_run import StepEnd, StepRunner
 from harness.systems import fake as desktop
 from harness.systems.fake import FakeSystem
@@ -53,6 +55,7 @@ class Desk:
     fault_at: str | None = None
     build: Build = field(default_factory=make_build)
     older: Build | None = None
+    secrets: dict[str, Secret] = field(default_factory=dict)
     system: type[FakeSystem] = FakeSystem
     product: type[NoProduct] = NoProduct
 
@@ -66,6 +69,7 @@ class Desk:
             files=files,
             patch={"hts_core.dll": b"patched"},
             fault_at=self.fault_at,
+            fields={"사용자 ID": False, "비밀번호": True},
         )
         self.guest = guest = self.system(cell.image, FakeTransport(self.machine), program)
         meta = AttemptMeta(
@@ -78,7 +82,7 @@ class Desk:
             tool_version="0",
             started_at=NOON,
         )
-        self.recorder = Recorder(meta)
+        self.recorder = Recorder(meta, mask=Mask(self.secrets.values()))
         tools = Tools(guest=guest, record=self.recorder.record, profile="standard", nonce="0" * 12, known=())
         self.runner = StepRunner(
             cell,
@@ -86,6 +90,7 @@ class Desk:
             self.product(tools),
             self.recorder.record,
             installer=lambda build: f"DemoHTS {build.version} setup".encode(),
+            secrets=self.secrets,
         )
         self.image = cell.image
 
@@ -552,3 +557,76 @@ def test_an_update_whose_installer_fails_is_named_by_its_exit_code() -> None:
     desk.guest._program = replace(desk.guest._program, fault_at="install")  # type: ignore[type-var]
     end = desk.run("deliver", UPDATE)
     assert (end.expectation, end.code) == ("exit_code", desktop.INSTALL_FAULT)
+
+
+# --- fields, secrets, and what runs -----------------------------------------------------------------------------------
+
+ACCOUNT = "hong-1234"
+
+
+def login(*fills: dict[str, object], modules: tuple[str, ...] | None = None) -> Step:
+    connect = STEPS["connect"].action
+    assert isinstance(connect, Connect)
+    filled = tuple(Fill.model_validate({"window": desktop.MAIN_WINDOW, **fill}) for fill in fills)
+    return Step(connect=connect.model_copy(update={"fill": filled or None, "modules": modules}))
+
+
+@pytest.mark.parametrize("which", [{"field": "사용자 ID"}, {"field_number": 1}])
+def test_a_field_is_filled_before_the_button_is_pressed(which: dict[str, object]) -> None:
+    desk = Desk()
+    assert desk.run(*RUNNING, "self_update", login({**which, "text": "qa01"})).expectation is None
+    assert b"=qa01" in desk.machine.files[desk.path("logs\\hts.log")]
+
+
+@pytest.mark.parametrize("which", [{"field": "없는 칸"}, {"field_number": 9}])
+def test_a_field_that_is_not_there_fails_the_step_by_time(which: dict[str, object]) -> None:
+    end = Desk().run(*RUNNING, "self_update", login({**which, "text": "qa01"}))
+    assert (end.expectation, end.timed_out) == ("field", True)
+    assert end.detail.startswith("There is no field ")
+
+
+@pytest.mark.parametrize(("field", "pictures"), [("사용자 ID", False), ("비밀번호", True)])
+def test_a_secret_is_entered_recorded_nowhere_and_pictured_only_where_it_is_hidden(field: str, pictures: bool) -> None:
+    desk = Desk(secrets={"ACCOUNT": Secret("ACCOUNT", ACCOUNT)})
+    assert desk.run(*RUNNING, "self_update", login({"field": field, "secret": "ACCOUNT"})).expectation is None
+    desk.runner.screenshot(deadline=Deadline.after(5))
+    attempt = desk.recorder.attempt()
+    assert ACCOUNT.encode() in desk.machine.files[desk.path("logs\\hts.log")]
+    logs = [attempt.blobs.get(e.blob or "") for e in desk.looks("program log")]
+    assert any(b"=*********" in log for log in logs)
+    for event in attempt.events:
+        held = event.model_dump_json().encode() + (attempt.blobs.get(event.blob) if event.blob else b"")
+        assert ACCOUNT.encode() not in held
+    assert bool(attempt.of(Kind.SCREENSHOT)) is pictures
+    assert bool(desk.looks("screen withheld")) is not pictures
+
+
+def test_pictures_go_on_when_a_field_was_filled_with_plain_text() -> None:
+    desk = Desk()
+    desk.run(*RUNNING, "self_update", login({"field": "사용자 ID", "text": "qa01"}))
+    desk.runner.screenshot(deadline=Deadline.after(5))
+    assert desk.recorder.attempt().of(Kind.SCREENSHOT)
+
+
+@pytest.mark.parametrize(
+    ("modules", "missing"),
+    [
+        (("hts_comm.dll",), None),
+        (("DEMOHTS.EXE", "HTS_comm.dll"), None),
+        (("DemoHTS.exe", "keyguard.exe"), "keyguard.exe"),
+        (("comm.dll",), "comm.dll"),
+    ],
+)
+def test_modules_must_run_or_be_loaded(modules: tuple[str, ...], missing: str | None) -> None:
+    desk = Desk()
+    end = desk.run(*RUNNING, "self_update", login(modules=modules))
+    assert end.expectation == (None if missing is None else "modules")
+    assert missing is None or end.detail == f"'{missing}' does not run, and no program of the user has loaded it."
+    assert [e.data for e in desk.looks("running modules")] == [{"names": list(modules)}][: missing is None]
+
+
+def test_a_launch_waits_for_its_modules_too() -> None:
+    launch = STEPS["launch"].action
+    assert isinstance(launch, Launch)
+    end = Desk().run(*INSTALLED, "verify_files", Step(launch=launch.model_copy(update={"modules": ("tray.exe",)})))
+    assert (end.expectation, end.timed_out) == ("modules", True)

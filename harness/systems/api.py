@@ -7,12 +7,20 @@ no file of a build. ``inspect`` is the exception and comes once, after the last 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from harness.deadline import Deadline
 from harness.image import Image
 from harness.scenario import Service
 from harness.transports.api import CommandResult, Transport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """A field that was filled in. ``hidden``: it shows no character of its text, as fields for passwords do."""
+
+    hidden: bool
 
 
 class Desktop(Protocol):
@@ -28,6 +36,17 @@ class Desktop(Protocol):
 
     def click(self, *, window: str, button: str, deadline: Deadline) -> bool:
         """Press a button, by its exact text, in a window whose title contains ``window``; False when there is none."""
+        ...
+
+    def fill(self, *, window: str, field: str | int, value: str, deadline: Deadline) -> Filled | None:
+        """Set the text of a field in a window whose title contains ``window``; None when there is no such field.
+
+        Args:
+            window: Part of the title.
+            field: The exact text of the label before the field, or the field's number among the window's (from 1).
+            value: May be secret: it stands in no command line, and in no error.
+            deadline: Bounds the call.
+        """
         ...
 
     def close_window(self, *, window: str, deadline: Deadline) -> bool:

@@ -8,11 +8,13 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 from harness.deadline import Deadline
 from harness.fake_guest import ENOENT, EPERM, FakeMachine, FakeProgram
 from harness.image import Image
 from harness.scenario import Service
+from harness.systems.api import Filled
 from harness.transports.api import CommandResult, Transport
 from harness.transports.fake import FakeTransport, hang
 
@@ -52,6 +54,7 @@ class FakeSystem:
         self._listening: set[int] = set()
         self._mapped: list[str] = []
         self._connected = False
+        self._filled: dict[str, str] = {}
 
     @property
     def admin(self) -> Transport:
@@ -129,6 +132,17 @@ class FakeSystem:
             return False
         presses[button](self._program, deadline)
         return True
+
+    def fill(self, *, window: str, field: str | int, value: str, deadline: Deadline) -> Filled | None:
+        """Fill in one of the program's fields; see ``Desktop.fill``."""
+        del deadline
+        self._machine.reach()
+        fields = dict(self._program.fields) if self._program is not None else {}
+        label = field if isinstance(field, str) else next(islice(fields, field - 1, None), "")
+        if label not in fields or not any(window in str(w["title"]) for w in self._windows):
+            return None
+        self._filled[label] = value
+        return Filled(hidden=fields[label])
 
     def close_window(self, *, window: str, deadline: Deadline) -> bool:
         """Close the program's window, and the program with it unless it hangs; see ``Desktop.close_window``."""
@@ -242,7 +256,10 @@ class FakeSystem:
             self._show(CONNECT_ERROR, class_name="#32770", text=f"서버에 접속할 수 없습니다: {why}")
             return
         self._connected = True
+        self._mapped.append(self._path(program.module))
         self._windows = []
+        for label, value in self._filled.items():
+            self._write_log(program, f"{label}={value}")
         self._show(f"{MAIN_WINDOW} - {CONNECTED}")
         self._write_log(program, "connected server=demo")
 

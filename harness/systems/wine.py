@@ -10,6 +10,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestUnreachable, LabError
 from harness.image import Image
 from harness.scenario import Service
+from harness.systems.api import Filled
 from harness.transports.api import CommandResult, Transport
 
 TOOLS = "/opt/hts-compat"
@@ -20,7 +21,7 @@ SERVICE_ROOT = "/srv/hts-compat"
 WINE = "/usr/lib/wine/wine64"
 
 #: Exit codes of winview (guest_tools/winview.c) that are answers and no trouble.
-_DONE, _NO_WINDOW, _NO_BUTTON, _DISABLED = 0, 3, 4, 5
+_DONE, _NO_WINDOW, _NO_CONTROL, _DISABLED = 0, 3, 4, 5
 
 #: A script that waits until the deadline begins some time after us, and answers some time after it.
 SCRIPT_GRACE_S = 5.0
@@ -81,17 +82,31 @@ class WineSystem:
         """Press a button through winview; see ``Desktop.click``."""
         return self._winview(["click", "--window", window, "--button", button], deadline)
 
+    def fill(self, *, window: str, field: str | int, value: str, deadline: Deadline) -> Filled | None:
+        """Fill a field through winview, which reads the value from its input; see ``Desktop.fill``."""
+        which = ["--number", str(field)] if isinstance(field, int) else ["--label", field]
+        result = self._run_winview(["fill", "--window", window, *which], deadline, stdin=value.encode())
+        if result.exit_code != _DONE:
+            return None
+        try:
+            return Filled(hidden=look.answer(result.stdout).get("hidden") is True)
+        except look.LookError:
+            return Filled(hidden=False)
+
     def close_window(self, *, window: str, deadline: Deadline) -> bool:
         """Close a window through winview; see ``Desktop.close_window``."""
         return self._winview(["close", "--window", window], deadline)
 
     def _winview(self, words: Sequence[str], deadline: Deadline) -> bool:
+        return self._run_winview(words, deadline).exit_code == _DONE
+
+    def _run_winview(self, words: Sequence[str], deadline: Deadline, *, stdin: bytes = b"") -> CommandResult:
         argv = [WINE, f"{TOOLS}/winview.exe", *words]
-        result = self._transport.run(argv, user=self.image.user, deadline=deadline)
-        if result.exit_code not in {_DONE, _NO_WINDOW, _NO_BUTTON, _DISABLED}:
+        result = self._transport.run(argv, user=self.image.user, stdin=stdin, deadline=deadline)
+        if result.exit_code not in {_DONE, _NO_WINDOW, _NO_CONTROL, _DISABLED}:
             msg = "The window helper failed in the guest."
             raise LabError(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
-        return result.exit_code == _DONE
+        return result
 
     def screenshot(self, *, deadline: Deadline) -> bytes | None:
         """Give a PNG of the screen, None when that fails: no picture is worth an attempt."""

@@ -151,6 +151,11 @@ def test_a_button_in_a_window_that_is_not_there_is_not_pressed(given: Given) -> 
     assert given.guest.click(window="없는 창", button="확인", deadline=soon()) is False
 
 
+@pytest.mark.parametrize("field", ["계정", 1])
+def test_a_field_in_a_window_that_is_not_there_is_not_filled(field: str | int, given: Given) -> None:
+    assert given.guest.fill(window="없는 창", field=field, value="x", deadline=soon()) is None
+
+
 def test_the_observer_answers_everything_that_it_is_asked(given: Given) -> None:
     job = given.job()
     given.guest.start(job, [STAYS], deadline=soon())

@@ -2,14 +2,17 @@
  *
  *   winview list [FILE]                                all visible top-level windows as one JSON array
  *   winview click --window SUBSTRING --button TEXT     press a button, without waiting for what it does
+ *   winview fill --window SUBSTRING --label TEXT       set a field's text to what stands on stdin (UTF-8);
+ *   winview fill --window SUBSTRING --number N         by the label before it, or by its number from 1
  *   winview close --window SUBSTRING                   ask a window to close (WM_CLOSE)
  *   winview resident                                   a hidden window and a message loop, for ever
  *
- * Exit codes: 0 done, 1 output could not be written, 2 bad command line, 3 no such window, 4 no such button,
- * 5 the button is disabled, 6 the window does not answer. Output is UTF-8 JSON on stdout.
+ * Exit codes: 0 done, 1 output could not be written, 2 bad command line, 3 no such window, 4 no such button or field,
+ * 5 it is disabled, 6 the window does not answer. Output is UTF-8 JSON on stdout.
  *
  * It must never hang, whatever the observed program does: every message that waits for an answer has a limit,
- * and a window that is hung is not asked again. It opens no file of the observed program.
+ * and a window that is hung is not asked again. It opens no file of the observed program, and reads no field that hides
+ * its text.
  */
 #include <windows.h>
 
@@ -22,6 +25,8 @@
 #define MAX_WINDOWS 64
 #define MAX_CHILDREN 128
 #define MAX_TEXT 1024 /* UTF-16 units of one title or text */
+
+#define MAX_INPUT 4096 /* bytes of a field's new text */
 
 enum { DONE, WRITE_FAILED, BAD_USAGE, NO_WINDOW, NO_BUTTON, BUTTON_DISABLED, WINDOW_HUNG };
 
@@ -121,6 +126,20 @@ static BOOL read_text(HWND window, wchar_t text[MAX_TEXT], BOOL *cut)
     return TRUE;
 }
 
+/* What people type into: EDIT, RICHEDIT50W, TEdit, WindowsForms10.EDIT..., ThunderRT6TextBox. */
+static BOOL is_field(HWND control)
+{
+    wchar_t class_name[128] = L"";
+    GetClassNameW(control, class_name, 128);
+    CharUpperW(class_name);
+    return wcsstr(class_name, L"EDIT") != NULL || wcsstr(class_name, L"TEXTBOX") != NULL;
+}
+
+static BOOL hides_text(HWND field)
+{
+    return (GetWindowLongW(field, GWL_STYLE) & ES_PASSWORD) != 0;
+}
+
 static void image_path(DWORD pid, wchar_t path[MAX_TEXT])
 {
     DWORD size = MAX_TEXT;
@@ -147,7 +166,8 @@ static BOOL CALLBACK list_child(HWND child, LPARAM parameter)
     }
     GetClassNameW(child, class_name, 128);
     /* One child without an answer: the rest would cost a time limit each. */
-    BOOL read = !children->hung && read_text(child, text, &children->truncated);
+    BOOL read = is_field(child) && hides_text(child);
+    read = read || (!children->hung && read_text(child, text, &children->truncated));
     if (!read && IsWindow(child))
         children->hung = TRUE;
     append_format(children->out, "%s{\"class\": ", children->count++ ? ", " : "");
@@ -227,9 +247,12 @@ static int list(const wchar_t *path)
 /* ---- acting ---- */
 
 typedef struct {
-    const wchar_t *title, *button;
+    const wchar_t *title, *button, *label;
+    int number; /* of the field that is wanted; counted down. 0: it is wanted by its label */
+    BOOL labelled; /* the last label that was passed is the wanted one */
     HWND window, found;
-    BOOL hung; /* a button did not tell its label in time: "no such button" would be a guess */
+    BOOL hung; /* a control did not tell its label in time: "no such button" would be a guess */
+    BOOL hidden; /* the field that was filled does not show its text */
     wchar_t found_title[MAX_TEXT];
 } Search;
 
@@ -262,7 +285,32 @@ static BOOL CALLBACK match_button(HWND child, LPARAM parameter)
     return FALSE;
 }
 
-/* Several windows may match (a program and its dialog): the first from the top that has the button is taken. */
+/* Controls come in the order of the tab key, so that a field follows its label, as screen readers have it. */
+static BOOL CALLBACK match_field(HWND child, LPARAM parameter)
+{
+    Search *search = (Search *)parameter;
+    wchar_t class_name[128] = L"", text[MAX_TEXT];
+    BOOL cut = FALSE;
+    if (!IsWindowVisible(child))
+        return TRUE;
+    if (is_field(child)) {
+        if (search->label != NULL ? search->labelled : --search->number == 0)
+            search->found = child;
+        search->labelled = FALSE;
+        return search->found == NULL;
+    }
+    GetClassNameW(child, class_name, 128);
+    if (search->label == NULL || _wcsicmp(class_name, L"Static") != 0)
+        return TRUE;
+    if (!read_text(child, text, &cut)) {
+        search->hung = IsWindow(child);
+        return !search->hung;
+    }
+    search->labelled = same_label(text, search->label);
+    return TRUE;
+}
+
+/* Several windows may match (a program and its dialog): the first from the top that has the control is taken. */
 static BOOL CALLBACK match_window(HWND window, LPARAM parameter)
 {
     Search *search = (Search *)parameter;
@@ -272,12 +320,17 @@ static BOOL CALLBACK match_window(HWND window, LPARAM parameter)
     GetWindowTextW(window, title, MAX_TEXT);
     if (wcsstr(title, search->title) == NULL)
         return TRUE;
-    if (search->window == NULL || search->button != NULL)
+    BOOL wants_field = search->label != NULL || search->number > 0;
+    if (search->window == NULL || search->button != NULL || wants_field)
         wcscpy(search->found_title, title);
     search->window = window;
-    if (search->button == NULL)
+    if (search->button == NULL && !wants_field)
         return FALSE;
-    EnumChildWindows(window, match_button, parameter);
+    search->labelled = FALSE;
+    int number = search->number;
+    EnumChildWindows(window, wants_field ? match_field : match_button, parameter);
+    if (search->found == NULL)
+        search->number = number;
     return search->found == NULL && !search->hung;
 }
 
@@ -287,9 +340,10 @@ static int report(const char *result, const Search *search, int exit_code)
     append_format(&out, "{\"result\": \"%s\", \"window\": ", result);
     if (search->window != NULL) {
         append_string(&out, search->found_title);
-        append_format(&out, ", \"hwnd\": %llu}\n", (unsigned long long)(ULONG_PTR)search->window);
+        append_format(&out, ", \"hwnd\": %llu, \"hidden\": %s}\n", (unsigned long long)(ULONG_PTR)search->window,
+                      json_bool(search->hidden));
     } else {
-        append_format(&out, "null, \"hwnd\": null}\n");
+        append_format(&out, "null, \"hwnd\": null, \"hidden\": false}\n");
     }
     int written = print(&out, NULL);
     return written == DONE ? exit_code : written;
@@ -311,6 +365,44 @@ static int click(const wchar_t *title, const wchar_t *button)
     /* Posted, not sent: what the button starts (a modal dialog, a long job) must not keep us. */
     PostMessageW(search.found, BM_CLICK, 0, 0);
     return report("clicked", &search, DONE);
+}
+
+/* All of stdin as UTF-16. FALSE: it is too long, or no UTF-8. */
+static BOOL read_input(wchar_t text[MAX_INPUT + 1])
+{
+    char bytes[MAX_INPUT + 1];
+    DWORD size = 0, used = 0;
+    while (used < sizeof bytes && ReadFile(GetStdHandle(STD_INPUT_HANDLE), bytes + used, sizeof bytes - used, &size, NULL) &&
+           size > 0)
+        used += size;
+    int units = used == 0 ? 0 : MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, bytes, (int)used, text, MAX_INPUT);
+    SecureZeroMemory(bytes, sizeof bytes);
+    text[units] = L'\0';
+    return used <= MAX_INPUT && (units > 0 || used == 0);
+}
+
+static int fill(const wchar_t *title, const wchar_t *label, int number)
+{
+    Search search = {.title = title, .label = label, .number = number};
+    wchar_t text[MAX_INPUT + 1];
+    DWORD_PTR answer;
+    if (!read_input(text))
+        return BAD_USAGE;
+    EnumWindows(match_window, (LPARAM)&search);
+    if (search.window == NULL)
+        return report("no_such_window", &search, NO_WINDOW);
+    if (search.hung)
+        return report("window_hung", &search, WINDOW_HUNG);
+    if (search.found == NULL)
+        return report("no_such_field", &search, NO_BUTTON);
+    if (!IsWindowEnabled(search.found) || !IsWindowEnabled(search.window))
+        return report("field_disabled", &search, BUTTON_DISABLED);
+    BOOL set = SendMessageTimeoutW(search.found, WM_SETTEXT, 0, (LPARAM)text, SMTO_ABORTIFHUNG, ANSWER_MS * 5, &answer) != 0;
+    SecureZeroMemory(text, sizeof text);
+    if (!set)
+        return report("window_hung", &search, WINDOW_HUNG);
+    search.hidden = hides_text(search.found);
+    return report("filled", &search, DONE);
 }
 
 static int close_window(const wchar_t *title)
@@ -346,16 +438,21 @@ int wmain(int count, wchar_t **arguments)
 {
     const wchar_t *command = count > 1 ? arguments[1] : L"";
     const wchar_t *window = option(count, arguments, L"--window"), *button = option(count, arguments, L"--button");
+    const wchar_t *label = option(count, arguments, L"--label"), *which = option(count, arguments, L"--number");
+    int number = which != NULL ? _wtoi(which) : 0;
 
     if (wcscmp(command, L"list") == 0 && count <= 3)
         return list(count == 3 ? arguments[2] : NULL);
     if (wcscmp(command, L"click") == 0 && count == 6 && window && button)
         return click(window, button);
+    if (wcscmp(command, L"fill") == 0 && count == 6 && window && (label || number > 0))
+        return fill(window, label, label ? 0 : number);
     if (wcscmp(command, L"close") == 0 && count == 4 && window)
         return close_window(window);
     if (wcscmp(command, L"resident") == 0 && count == 2)
         return resident();
-    fputs("usage: winview list [FILE] | click --window SUBSTRING --button TEXT | close --window SUBSTRING | resident\n",
+    fputs("usage: winview list [FILE] | click --window SUBSTRING --button TEXT | fill --window SUBSTRING (--label TEXT |"
+          " --number N) | close --window SUBSTRING | resident\n",
           stderr);
     return BAD_USAGE;
 }
