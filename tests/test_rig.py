@@ -1,13 +1,16 @@
-"""Which images a machine has, and what is said of those that it does not have."""
+"""Which images and tools a machine has, and what is said of those that it does not have."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from harness.cli import machine
+from harness.doctor import examine
 from harness.errors import LabError
 from harness.machine import Machine
 from harness.providers import docker_build
@@ -15,7 +18,7 @@ from harness.rig import ROOT, Images, image_files
 from tests.providers.fake_programs import FakePrograms
 
 NOT_TO_BE_HAD = (
-    "The image 'reference-32' could not be built: The i386 packages that it needs (wine32:i386) cannot be had from the "
+    "The image 'reference-32' could not be built: the i386 packages that it needs (wine32:i386) cannot be had from the "
     "apt sources used here. Give apt a Debian mirror whose bookworm main has i386, or leave cells of this image out."
 )
 
@@ -48,3 +51,25 @@ def test_the_list_of_images_says_why_one_is_missing(
     assert machine.image_list(as_json=True) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["images"]}
     assert (rows["reference-32"]["built"], rows["reference-32"]["why_not"]) == (False, NOT_TO_BE_HAD)
+
+
+def test_what_32_bit_programs_need_is_looked_for_and_not_required(
+    without_i386: FakePrograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/engine.sock")
+    found = {seen.name: seen for seen in examine(ROOT)}
+    assert found["reference image"].needed
+    assert not found["reference-32 image"].needed
+    assert found["reference-32 image"].fix == "hts-compat image build reference-32"
+    compiler = found["mingw-w64 32-bit"]
+    assert (compiler.ok, compiler.needed, compiler.fix) == (False, False, "apt-get install gcc-mingw-w64-i686")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="not installed: make")
+def test_the_set_up_gets_the_arguments_of_make_only_when_it_was_asked_for_itself() -> None:
+    def shown(*words: str) -> list[str]:
+        done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+        return [line.strip() for line in done.stdout.splitlines()]
+
+    assert shown("setup", "ARGS=--x86") == [".ci/setup.sh docker --x86"]
+    assert shown("demo", "ARGS=--quick")[0] == ".ci/setup.sh docker"

@@ -100,10 +100,10 @@ def why_missing(files: ImageFiles) -> str:
     name = files.name
     try:
         note = json.loads(_note_of(files.recipe()).read_text(encoding="utf-8"))
-        told = f"{note['summary']} {note['hint']}".strip()
+        summary, hint = str(note["summary"]), str(note["hint"]) or f"Try 'hts-compat image build {name}' again."
     except (OSError, ValueError, KeyError, TypeError):
         return f"The image '{name}' has not been built from these files: run 'hts-compat image build {name}'."
-    return f"The image '{name}' could not be built: {told}"
+    return f"The image '{name}' could not be built: {summary[:1].lower()}{summary[1:]} {hint}"
 
 
 def _note_of(recipe: str) -> Path:

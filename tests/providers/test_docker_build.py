@@ -43,15 +43,24 @@ def test_an_image_that_nobody_asked_for_yet_is_missing_with_its_command(programs
     )
 
 
-def test_why_an_image_could_not_be_built_is_told_whenever_it_is_missed(programs: FakePrograms) -> None:
-    programs.mmdebstrap_says("E: Unable to locate package wine32:i386", exit_code=25)
-    with pytest.raises(LabError) as caught:
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            "E: Unable to locate package wine32:i386",
+            "the i386 packages that it needs (wine32:i386) cannot be had from the apt sources used here. Give apt a "
+            "Debian mirror whose bookworm main has i386, or leave cells of this image out.",
+        ),
+        ("E: no luck", "mmdebstrap failed with exit code 25. Try 'hts-compat image build reference-32' again."),
+    ],
+)
+def test_why_an_image_could_not_be_built_is_told_whenever_it_is_missed(
+    programs: FakePrograms, said: str, why: str
+) -> None:
+    programs.mmdebstrap_says(said, exit_code=25)
+    with pytest.raises(LabError):
         docker_build.build(WOW)
-    assert (
-        docker_build.why_missing(WOW)
-        == f"The image 'reference-32' could not be built: {caught.value} {caught.value.hint}"
-    )
-    assert "i386 packages" in docker_build.why_missing(WOW)
+    assert docker_build.why_missing(WOW) == f"The image 'reference-32' could not be built: {why}"
 
 
 def test_a_changed_recipe_begins_without_the_old_failure(programs: FakePrograms, tmp_path: Path) -> None:
