@@ -1,7 +1,8 @@
-"""Driver. A run as it goes: a live table on a terminal, plain lines elsewhere."""
+"""Driver. A run as it goes: a live table on a terminal, one plain line a cell elsewhere."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -15,11 +16,11 @@ from harness.plan import Plan
 from harness.session import Happening, Listener, SessionEvent
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 
 class PlainProgress:
-    """One line on standard error for each cell that begins or is judged."""
+    """One line on standard error for each cell that is judged; nothing in it but text, for the log of a CI server."""
 
     def __init__(self, plan: Plan) -> None:
         self._total = len(plan.cells)
@@ -32,16 +33,14 @@ class PlainProgress:
         """Print what matters to somebody who reads a log."""
         cell = event.cell.id if event.cell is not None else ""
         with self._lock:
-            if event.what is Happening.ATTEMPT_STARTED:
-                self._print(f"start  {cell} ({event.role})")
-            elif event.what is Happening.CELL_JUDGED and event.judgement is not None:
+            if event.what is Happening.CELL_JUDGED and event.judgement is not None:
                 counted = cell in self._ids
                 self._done += counted
                 place = f"[{self._done}/{self._total}] " if counted else ""
                 judged = event.judgement
                 stage = f" at {judged.stage}" if judged.stage else ""
                 stored = " (from the store)" if judged.cached_from else ""
-                self._print(f"done   {place}{cell}: {judged.outcome}{stage}{stored}")
+                self._print(f"{place}{cell}: {judged.outcome}{stage}{stored}")
 
     def _print(self, text: str) -> None:
         say.note(f"{time.monotonic() - self._begun:7.1f} s  {text}")
@@ -50,7 +49,7 @@ class PlainProgress:
 class LiveProgress:
     """A table that is drawn over itself: done, running, the stage of each guest, and when it will be over."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, console: Console | None = None) -> None:
         from rich.live import Live
 
         self._total = len(plan.cells)
@@ -59,7 +58,7 @@ class LiveProgress:
         self._running: dict[str, tuple[str, str, float]] = {}
         self._lock = threading.Lock()
         self._begun = time.monotonic()
-        self._live = Live(get_renderable=self._table, refresh_per_second=4, transient=True)
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
         """Begin to draw."""
@@ -108,8 +107,8 @@ class LiveProgress:
 
 @contextmanager
 def progress(plan: Plan) -> Iterator[Listener]:
-    """Give the listener that fits where standard output goes."""
-    if sys.stdout.isatty():
+    """Give the listener that fits where standard output goes: a table only where it can be drawn over itself."""
+    if sys.stdout.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}:
         with LiveProgress(plan) as live:
             yield live
     else:

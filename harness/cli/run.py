@@ -163,7 +163,7 @@ def run_and_report(asked: Asked, policy: Policy | None = None) -> Ran:
         report = report_for(store, store.find_run(run_id), parsers=parser_of)
         files = write_report(report, folder)
         write_test_reports(asked, report, policy)
-        _say_result(asked, result, plan, files["html"])
+        say_result(asked, result, plan, files["html"])
     return ran
 
 
@@ -275,7 +275,8 @@ def _writable(out: Path) -> None:
         ) from error
 
 
-def _say_result(asked: Asked, result: RunResult, plan: Plan, page: Path) -> None:
+def say_result(asked: Asked, result: RunResult, plan: Plan, page: Path) -> None:
+    """Print what a run came to: a line a cell, or with ``as_json`` one JSON object and nothing else."""
     if asked.quiet:
         return
     if asked.as_json:
