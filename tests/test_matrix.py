@@ -19,6 +19,7 @@ from harness.matrix_cell import NOT_FINISHED, cell_of, matrix_of, product_seen
 from harness.renderers.api import Report
 from harness.settle import settle
 from harness.verdict import Outcome
+from tests.builders import make_cell, make_plan, make_product
 from tests.renderers.sample_run import (
     HOSTILE,
     TAKEN,
@@ -230,6 +231,12 @@ def test_the_product_is_what_it_said_last() -> None:
     attempt = judged_cell(GREEN).attempts[0].attempt
     later = Event(seq=99, host_mono_s=9, kind=Kind.SAMPLE, data={"version": "1.4.7", "components": {"engine": None}})
     assert product_seen(replace(attempt, events=(*attempt.events, later))) == ("1.4.7", {"engine": None})
+
+
+@pytest.mark.parametrize(("name", "is_ours"), [("guard", True), ("clamav", False)])
+def test_a_cell_says_whether_its_product_is_a_test_of_ours(name: str, is_ours: bool) -> None:
+    asked = make_plan(make_cell(product=make_product(name)))
+    assert [c.test_product for c in matrix_of(run_info(), asked, {}).cells] == [is_ours]
 
 
 def test_the_lab_of_every_cell_is_said() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from harness.errors import InputError
-from harness.expectation import Expectations, promises
+from harness.expectation import Expectations, Kept, promises
 from harness.fake_guest import Mischief
 from harness.image import Folder
 from harness.plan import Cell, Plan, ProductChoice
@@ -155,8 +155,11 @@ def test_a_test_that_was_stopped_keeps_nothing() -> None:
     assert not_kept(proven) == list(CELLS)
 
 
-def test_without_promises_nothing_is_kept() -> None:
+def test_without_promises_and_without_its_end_nothing_is_kept() -> None:
+    fine = Kept(promise="known-good", words="It works.", cells=("a",), why_not=())
+    assert Proven(run_id="r", whole=True, promises=(fine,)).kept
     assert not Proven(run_id="r", whole=True, promises=()).kept
+    assert not Proven(run_id="r", whole=False, promises=(fine,)).kept
 
 
 def test_a_promise_that_no_cell_is_about_is_not_kept() -> None:

@@ -14,6 +14,7 @@ from harness.renderers.grid import causes, column_of, sections
 from harness.verdict import Outcome
 from tests.builders import make_matrix_cell
 from tests.renderers.sample_run import sample_report
+from tests.renderers.test_page import lines
 
 
 def report(product: str, *, ours: bool) -> Report:
@@ -50,6 +51,11 @@ def test_data_says_it_in_a_field_of_its_own() -> None:
     heads, *lines = drawn("csv", OURS).splitlines()
     at = heads.split(",").index("test_product")
     assert [line.split(",")[at] for line in lines] == ["true", "true"]
+
+
+def test_the_page_s_cells_carry_the_name_with_test() -> None:
+    shown = [json.loads(line)["product"] for line in lines(drawn("html", OURS), "d-cells")]
+    assert shown == ["TEST guard", "TEST guard"]
 
 
 def test_the_page_warns_at_its_top_and_only_then() -> None:
