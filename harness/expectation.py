@@ -30,6 +30,7 @@ class Expected(Frozen):
     after_s: tuple[float, float] | None = Field(
         default=None, description="Seconds from the step's beginning to the first detection: at least, at most."
     )
+    slower: float | None = Field(default=None, gt=1, description="A step takes at least so many times the control's.")
     dialog: str | None = Field(default=None, description="Text that the dialog of the failed step contains.")
 
 
@@ -106,6 +107,19 @@ def _wrong(expected: Expected, cell: MatrixCell) -> list[str]:
         wrong.append(f"by the rule {cell.rule} instead of {' or '.join(expected.rule)} ({cell.reason})")
     if expected.reason is not None and expected.reason not in cell.reason:
         wrong.append(f"the reason does not say '{expected.reason}' ({cell.reason})")
+    wrong += _wrong_detection(expected, cell)
+    if expected.slower is not None and (cell.slowdown or 0.0) < expected.slower:
+        ratio = "no step is slower" if cell.slowdown is None else f"{cell.slowdown:g} times"
+        wrong.append(f"{ratio} instead of at least {expected.slower:g} times the control's time")
+    if expected.dialog is not None:
+        shown = (cell.failed_step.dialog if cell.failed_step is not None else None) or ""
+        if expected.dialog not in shown:
+            wrong.append(f"the dialog does not say '{expected.dialog}'")
+    return wrong
+
+
+def _wrong_detection(expected: Expected, cell: MatrixCell) -> list[str]:
+    wrong = []
     if expected.target is not None:
         pattern = "*" + expected.target.casefold()
         if not any(fnmatchcase((d.target or "").casefold(), pattern) for d in cell.detections):
@@ -121,8 +135,4 @@ def _wrong(expected: Expected, cell: MatrixCell) -> list[str]:
         seen = None if found is None else found.after_s
         if seen is None or not least <= seen <= most:
             wrong.append(f"after {'unknown' if seen is None else seen} s instead of {least:g} to {most:g} s")
-    if expected.dialog is not None:
-        shown = (cell.failed_step.dialog if cell.failed_step is not None else None) or ""
-        if expected.dialog not in shown:
-            wrong.append(f"the dialog does not say '{expected.dialog}'")
     return wrong

@@ -145,3 +145,11 @@ def test_only_what_names_a_promise_is_one_and_each_wrong_cell_speaks_against_it(
     assert why.startswith("2.0.0/x: COMPATIBLE instead of QUARANTINED")
     [kept] = promises(Expectations(cells=(named,)), cells[:1])
     assert kept.kept
+
+
+@pytest.mark.parametrize(("slowdown", "shown"), [(None, "no step is slower"), (1.4, "1.4 times")])
+def test_a_step_that_should_be_slower_and_is_not_is_told(slowdown: float | None, shown: str) -> None:
+    wanted = expected(outcome=Outcome.COMPATIBLE, slower=1.5)
+    [said] = found([make_matrix_cell(slowdown=slowdown)], wanted)
+    assert said.endswith(f"{shown} instead of at least 1.5 times the control's time")
+    assert found([make_matrix_cell(slowdown=1.5)], wanted) == ()

@@ -525,13 +525,15 @@ def plan_without_a_compiler(name: str, folder: Path, monkeypatch: pytest.MonkeyP
     return expand(load_suite(path, images=images, known_products=PRODUCTS).suite)
 
 
-@pytest.mark.parametrize(("suite", "cells"), [("smoke", 2), ("demo", 12), ("full", 22), ("drills", 3), ("guard", 15)])
+@pytest.mark.parametrize(
+    ("suite", "cells"), [("smoke", 2), ("demo", 12), ("full", 22), ("drills", 3), ("guard", 15), ("rig", 6)]
+)
 def test_a_shipped_suite_has_the_cells_of_its_story(
     suite: str, cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_without_a_compiler(suite, tmp_path, monkeypatch)
     assert len(plan.cells) == cells
-    assert plan.suite.drill == (suite in {"drills", "guard"})
+    assert plan.suite.drill == (suite in {"drills", "guard", "rig"})
     if suite in {"smoke", "demo", "full"}:
         incident = "1.0.0/reference/clamav-standard/2026-11-04+2026-11-05/released-then-updated"
         assert incident in [cell.id for cell in plan.cells]

@@ -12,6 +12,7 @@ import pytest
 
 from harness.expectation import Expectations, differences
 from harness.matrix import Matrix
+from harness.providers.docker import RUN_LABEL, DockerProvider
 from harness.rig import ROOT
 from harness.yaml_files import load_expectations
 
@@ -42,6 +43,9 @@ def test_each_behaviour_ends_as_documented_and_no_gate_counts_it(cut: str | None
     assert differences(Expectations(cells=asked), matrix.cells) == ()
     assert cut is not None or asked == documented.cells
     assert {cell.test_product for cell in matrix.cells} == {True}
+
+    left = DockerProvider().client.containers.list(all=True, filters={"label": f"{RUN_LABEL}={shown['run']}"})
+    assert left == [], "an open that is never answered ends with its guest"
 
     assert hts_compat("matrix", *out).returncode == 2, "a run of the guard is never the latest"
     policy = str(ROOT / "scenarios" / "policies" / "demo.yaml")
