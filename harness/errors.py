@@ -62,6 +62,12 @@ class LabError(HarnessError):
     blame = Blame.LAB
 
 
+class HostDown(LabError):
+    """What makes guests does not answer at all: no guest was made, and none can be until it is back."""
+
+    retryable = True
+
+
 class GuestUnreachable(LabError):
     """The guest, or the way into it, is gone."""
 

@@ -179,23 +179,26 @@ def _asked(cell: Cell) -> dict[str, object]:
 
 def _cell(cell: Cell, judgement: Judgement | None) -> MatrixCell:
     if cell.unsupported is not None:
-        return _without_evidence(cell, Outcome.UNSUPPORTED, cell.unsupported)
+        return without_evidence(cell, Outcome.UNSUPPORTED, cell.unsupported)
     if cell.image.missing is not None:
-        return _without_evidence(cell, Outcome.INCONCLUSIVE, cell.image.missing, blame=Blame.LAB)
+        return without_evidence(cell, Outcome.INCONCLUSIVE, cell.image.missing, blame=Blame.LAB)
     if judgement is None:
-        return _without_evidence(cell, Outcome.INCONCLUSIVE, NOT_FINISHED, blame=Blame.LAB)
+        return without_evidence(cell, Outcome.INCONCLUSIVE, NOT_FINISHED, blame=Blame.LAB)
     try:
         known = MatrixCell.model_validate(judgement.cell)
     except ValidationError:
         reason = "The stored cell cannot be read by this version of the tool; 'hts-compat rejudge' writes it anew."
-        return _without_evidence(cell, Outcome.INCONCLUSIVE, reason, blame=Blame.LAB)
+        return without_evidence(cell, Outcome.INCONCLUSIVE, reason, blame=Blame.LAB)
     cached = judgement.cached_from
     return known.model_copy(update={"cached": cached is not None, "cached_from": cached})
 
 
-def _without_evidence(cell: Cell, outcome: Outcome, reason: str, *, blame: Blame | None = None) -> MatrixCell:
+def without_evidence(
+    cell: Cell, outcome: Outcome, reason: str, *, blame: Blame | None = None, rule: str | None = None
+) -> MatrixCell:
+    """Give the object of a cell for which no guest was made."""
     nothing = dict.fromkeys(
-        ("stage", "rule", "mechanism", "slowdown", "observed_s", "control", "cached_from", "cause", "decided_by",
+        ("stage", "mechanism", "slowdown", "observed_s", "control", "cached_from", "cause", "decided_by",
          "started_at")
     )  # fmt: skip
     return MatrixCell.model_validate(
@@ -203,6 +206,7 @@ def _without_evidence(cell: Cell, outcome: Outcome, reason: str, *, blame: Blame
         | nothing
         | {
             "outcome": outcome,
+            "rule": rule,
             "reason": reason,
             "blame": blame,
             "flaky": False,

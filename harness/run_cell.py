@@ -1,7 +1,7 @@
 """Effects. One attempt, from a pristine guest to an immutable bundle. The plot of the whole tool.
 
 Whatever goes wrong, an attempt comes out: what was seen until then is evidence (a guest that is lost after a quarantine
-is still a quarantine). Only the host's own trouble (a disk that is full) is raised.
+is still a quarantine). Only the host's own trouble (an engine that makes no guest, a disk that is full) is raised.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness import look
 from harness.attempt import LAUNCH_JOB, Attempt, AttemptMeta, Kind
 from harness.build import Build
 from harness.deadline import Deadline
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, HostDown, InputError
 from harness.facts import When
 from harness.image import Folder
 from harness.plan import Cell
@@ -84,6 +84,10 @@ def run_cell(
 
     Returns:
         The attempt, complete (its last event says so) or not (its trouble is recorded).
+
+    Raises:
+        InputError: What was asked turned out wrong.
+        HostDown: There was no engine to make the guest.
     """
     cell = meta.cell
     recorder = recorder or Recorder(meta, mask=rig.mask)
@@ -94,6 +98,7 @@ def run_cell(
         with ExitStack() as stack:
             on_stage("lease")
             name = f"{run_id}-{meta.nonce}"
+            # An engine that is down makes no attempt at all: nothing was seen, and the guest is asked for again later.
             lease = stack.enter_context(rig.provider.lease(cell.image, run_id=run_id, name=name, deadline=deadline))
             # Inside the lease: once that is over, every guest looks lost.
             stack.enter_context(_trouble_recorded(recorder, lease))
@@ -131,7 +136,7 @@ def run_cell(
                 record(Kind.TROUBLE, lost.summary, data={"retryable": True, "guest_crashed": lost.crashed})
             else:
                 record(Kind.END)
-    except InputError:
+    except (InputError, HostDown):
         raise
     except (HarnessError, look.LookError) as error:
         _record_trouble(recorder, error, None)
@@ -239,6 +244,10 @@ def _record_trouble(recorder: Recorder, error: Exception, lease: Lease | None) -
     recorder.record(
         Kind.TROUBLE,
         f"{summary} ({lost.summary})" if lost is not None else summary,
-        data={"retryable": getattr(error, "retryable", True), "guest_crashed": lost is not None and lost.crashed},
+        data={
+            "retryable": getattr(error, "retryable", True),
+            "guest_crashed": lost is not None and lost.crashed,
+            "error": type(error).__name__,
+        },
         blob=detail.encode(errors="replace"),
     )

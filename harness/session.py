@@ -6,7 +6,9 @@
 3. An attempt is durable before anything is concluded from it.
 4. A run that is taken up again first ends the guests that its last process left; a run that another process has taken
    up ends here, and nothing more is written.
-5. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
+5. An engine that is down is waited for, and ends the run when it does not come back: what is open can be resumed. An
+   image whose guests are lost again and again is set aside (``standing``).
+6. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import logging
 import random
 import secrets
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +29,16 @@ from typing import Protocol
 
 from harness import __version__
 from harness.attempt import Attempt, AttemptMeta, Kind, Role
-from harness.errors import Blame, DiskFull, HarnessError, InputError, LabError, StoreError
+from harness.errors import (
+    Blame,
+    DiskFull,
+    HarnessError,
+    HostDown,
+    InputError,
+    LabError,
+    ProtectionNotProven,
+    StoreError,
+)
 from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
 from harness.plan import Cell, Plan
@@ -35,9 +47,10 @@ from harness.rules import RULES_VERSION
 from harness.run_cell import Rig, run_cell
 from harness.settle import guests_wanted
 from harness.slots import Slots
+from harness.standing import HOST, IMAGE, Patience, Standing, failed, worked
 from harness.stores.api import RunInfo, RunState, StaleClaim, StaleRun, Store
 from harness.verdict import Need, Outcome
-from harness.written import written
+from harness.written import untried, written
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +72,8 @@ class Happening(StrEnum):
     STAGE = "stage"
     ATTEMPT_FINISHED = "attempt_finished"
     CELL_JUDGED = "cell_judged"
+    WAITING = "waiting"
+    SET_ASIDE = "set_aside"
     RUN_FINISHED = "run_finished"
 
 
@@ -96,10 +111,38 @@ class StopSwitch:
             self.reason = reason
             self._flag.set()
 
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until the run is asked to end."""
+        self._flag.wait(seconds)
+
     @property
     def requested(self) -> bool:
         """Tell whether the run was asked to end."""
         return self._flag.is_set()
+
+
+class Clock(Protocol):
+    """The time by which hosts and images are waited for."""
+
+    def monotonic(self) -> float:
+        """Give seconds since some moment."""
+        ...
+
+    def wait(self, seconds: float, stop: StopSwitch) -> None:
+        """Let so much time pass, or less when the run is asked to end."""
+        ...
+
+
+class SystemClock:
+    """The host's own clock."""
+
+    def monotonic(self) -> float:
+        """See ``Clock``."""
+        return time.monotonic()
+
+    def wait(self, seconds: float, stop: StopSwitch) -> None:
+        """See ``Clock``."""
+        stop.wait(seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +152,7 @@ class Options:
     Attributes:
         fresh: Answer no cell from the store.
         resume: The run is in the store already; only what it lacks is run.
+        host_patience, image_patience: When an engine is given up, and when an image is set aside.
     """
 
     run_id: str
@@ -116,11 +160,13 @@ class Options:
     provider: str
     fresh: bool = False
     resume: bool = False
+    host_patience: Patience = HOST
+    image_patience: Patience = IMAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What a run came to. ``trouble`` is the error that ended it early, if one did."""
+    """What a run came to. ``trouble`` is the error that ended it early, if one did; ``set_aside`` says why by image."""
 
     run_id: str
     state: RunState
@@ -128,10 +174,22 @@ class RunResult:
     attempts_made: int
     answered_from_store: int
     trouble: HarnessError | None = None
+    set_aside: dict[str, str] = field(default_factory=dict)
 
 
 class _Stopped(Exception):
     """No new guest may be leased."""
+
+
+class _SetAside(Exception):
+    """No new guest may be leased from this image; the text says why."""
+
+
+#: The rule of a cell whose image was set aside before it could be tried.
+SET_ASIDE_RULE = "lab.set_aside"
+
+#: Trouble of a product that does not get ready is no loss of a guest; every cell proves or disproves that by itself.
+_NO_LOSS = frozenset({ProtectionNotProven.__name__})
 
 
 def new_run_id(suite: str, now: datetime) -> str:
@@ -148,6 +206,7 @@ def run(
     options: Options,
     listeners: Sequence[Listener] = (),
     stop: StopSwitch | None = None,
+    clock: Clock | None = None,
 ) -> RunResult:
     """Run every cell of a plan that the store cannot answer, and judge all of them.
 
@@ -159,6 +218,7 @@ def run(
         options: How.
         listeners: Hear of everything as it happens.
         stop: Ends the run early when asked.
+        clock: By which what fails often is waited for; the host's own when None.
 
     Returns:
         The run's state and the judgement of each cell, controls included.
@@ -175,6 +235,7 @@ def run(
         options=options,
         listeners=listeners,
         stop=stop or StopSwitch(),
+        clock=clock or SystemClock(),
     ).run()
 
 
@@ -189,7 +250,9 @@ class _Session:
         options: Options,
         listeners: Sequence[Listener],
         stop: StopSwitch,
+        clock: Clock,
     ) -> None:
+        self.clock = clock
         self.plan = plan
         self.rig = rig
         self.store = store
@@ -203,6 +266,8 @@ class _Session:
         self.answered = 0
         self._answered_ids: set[str] = set()
         self._lock = threading.Lock()
+        self._host = Standing()
+        self._images: dict[str, Standing] = {}
         self._controls = {cell.execution_key(): _ControlBook(self, cell) for cell in plan.controls()}
 
     def run(self) -> RunResult:
@@ -234,12 +299,23 @@ class _Session:
         return self._controls[cell.control().execution_key()]
 
     def attempt(self, cell: Cell, *, role: Role, ordinal: int, alone: bool = False) -> Attempt:
-        """Make one attempt on a fresh guest and keep it.
+        """Make one attempt on a fresh guest and keep it; wait before, when its host or its image fails often.
 
         Raises:
             _Stopped: The run was asked to end.
+            _SetAside: The image was set aside.
+            HostDown: The engine was waited for in vain.
             DiskFull: There is no room for it.
         """
+        while True:
+            self._await_turn(cell)
+            began = self.clock.monotonic()
+            try:
+                return self._attempt(cell, role=role, ordinal=ordinal, alone=alone)
+            except HostDown as error:
+                self._host_failed(error, began)
+
+    def _attempt(self, cell: Cell, *, role: Role, ordinal: int, alone: bool) -> Attempt:
         with self.slots.take(alone=alone):
             if self.stop.requested:
                 raise _Stopped
@@ -256,9 +332,16 @@ class _Session:
                 started_at=datetime.now(UTC),
             )
             self.tell(Happening.ATTEMPT_STARTED, cell=cell, role=role, attempt_id=meta.id)
-            attempt = self._run_cell(meta)
+            began = self.clock.monotonic()
+            try:
+                attempt = self._run_cell(meta)
+            except HostDown:
+                self.tell(Happening.ATTEMPT_FINISHED, cell=cell, role=role, attempt_id=meta.id)
+                raise
             with self._lock:
                 self.attempts_made += 1
+                self._host = worked(self._host)
+            self._count_for_image(attempt, began)
             self.store.save(claim, attempt)
             self.tell(Happening.ATTEMPT_FINISHED, cell=cell, role=role, attempt_id=meta.id)
             return attempt
@@ -307,7 +390,7 @@ class _Session:
         recorder = Recorder(meta, mask=self.rig.mask)
         try:
             return run_cell(meta, self.rig, run_id=self.options.run_id, on_stage=on_stage, recorder=recorder)
-        except InputError:
+        except (InputError, HostDown):
             raise
         except Exception as error:  # a bug of ours is lab trouble of this attempt, never a product's doing
             log.exception("attempt %s of %s failed in the harness itself", meta.id, meta.cell.id)
@@ -319,11 +402,69 @@ class _Session:
             )
             return recorder.attempt()
 
+    def _await_turn(self, cell: Cell) -> None:
+        """Wait as long as the host and the cell's image must be left alone."""
+        while not self.stop.requested:
+            with self._lock:
+                host, image = self._host, self._images.get(cell.image.content, Standing())
+            if image.set_aside:
+                raise _SetAside(self._why_set_aside(cell.image.name, image))
+            now = self.clock.monotonic()
+            wait_s = max(host.wait_s(now), image.wait_s(now))
+            if wait_s <= 0:
+                return
+            why = host.why if host.wait_s(now) else image.why
+            self.tell(Happening.WAITING, cell=cell, text=f"{wait_s:.0f} s: {why}")
+            self.clock.wait(wait_s, self.stop)
+
+    def _host_failed(self, error: HostDown, began: float) -> None:
+        with self._lock:
+            now = self.clock.monotonic()
+            self._host = failed(self._host, self.options.host_patience, began=began, now=now, why=error.summary)
+            given_up = self._host.set_aside
+        if given_up:
+            raise HostDown(
+                f"{error.summary} It was waited for in vain.",
+                detail=error.detail,
+                hint=f"Start it, then go on with --resume {self.options.run_id}; what was seen is kept.",
+            ) from error
+
+    def _count_for_image(self, attempt: Attempt, began: float) -> None:
+        """Count a guest that was lost, or forget the losses before one that was not."""
+        image = attempt.cell.image
+        trouble = next(iter(attempt.of(Kind.TROUBLE)), None)
+        if trouble is not None and (trouble.data.get("guest_crashed") or trouble.data.get("error") in _NO_LOSS):
+            return  # may be the product's or the build's doing
+        with self._lock:
+            before = self._images.get(image.content, Standing())
+            if trouble is None:
+                after = worked(before)
+            else:
+                now, patience = self.clock.monotonic(), self.options.image_patience
+                after = failed(before, patience, began=began, now=now, why=trouble.subject)
+            self._images[image.content] = after
+        if after.set_aside and not before.set_aside:
+            log.error("image %s is set aside", image.name)
+            self.tell(Happening.SET_ASIDE, cell=attempt.cell, text=self._why_set_aside(image.name, after))
+
+    @staticmethod
+    def _why_set_aside(image: str, standing: Standing) -> str:
+        return (
+            f"The image '{image}' was set aside: {standing.failures} guests in a row were lost, the last one so:"
+            f" {standing.why}"
+        )
+
+    def keep_untried(self, cell: Cell, why: str) -> None:
+        """Keep why a cell was not tried."""
+        version = self.parsers(cell.product.name).version
+        judgement = untried(cell, rule=SET_ASIDE_RULE, reason=why, parser_version=version, now=datetime.now(UTC))
+        self.keep(cell, judgement)
+
     def _guarded(self, work: Callable[[], None]) -> None:
         """Do a worker's task; what ends the whole run is kept and stops the others."""
         try:
             work()
-        except (_Stopped, StaleClaim):
+        except (_Stopped, _SetAside, StaleClaim):
             return
         except HarnessError as error:
             self._end_early(error)
@@ -413,6 +554,10 @@ class _Session:
         if book.cell.id in self._answered_ids and not book.attempts:
             return
         attempts, origin = (book.attempts, None) if book.attempts else book.borrowed
+        standing = self._images.get(book.cell.image.content, Standing())
+        if not attempts and standing.set_aside and known is None:
+            self.keep_untried(book.cell, self._why_set_aside(book.cell.image.name, standing))
+            return
         if not attempts or (known is not None and set(known.attempts) == {a.meta.id for a in attempts}):
             return
         judged = self.judge(attempts, attempts)
@@ -435,7 +580,13 @@ class _Session:
             attempts_made=self.attempts_made,
             answered_from_store=self.answered,
             trouble=self.trouble,
+            set_aside=self._set_aside(),
         )
+
+    def _set_aside(self) -> dict[str, str]:
+        names = {cell.image.content: cell.image.name for cell in self.plan.cells}
+        aside = {content: standing for content, standing in self._images.items() if standing.set_aside}
+        return {names[content]: self._why_set_aside(names[content], standing) for content, standing in aside.items()}
 
     def _info(self, started: datetime) -> RunInfo:
         suite = self.plan.suite
@@ -518,6 +669,16 @@ class _CellRun:
 
     def run(self) -> None:
         """Make attempts until the findings ask for nothing more, then keep the judgement."""
+        try:
+            judged, controls = self._tried()
+        except _SetAside as error:
+            if not self._attempts:
+                self._session.keep_untried(self._cell, str(error))
+                return
+            judged, controls = self._judge()
+        self._session.keep_judged(self._cell, judged, self._attempts, controls)
+
+    def _tried(self) -> tuple[Judged, tuple[Attempt, ...]]:
         self._load()
         if not self._attempts:
             self._make(Role.FIRST)
@@ -527,7 +688,7 @@ class _CellRun:
             if len(self._attempts) >= MAX_ATTEMPTS or not self._give(self._wanted(judged)):
                 break
             judged, controls = self._judge()
-        self._session.keep_judged(self._cell, judged, self._attempts, controls)
+        return judged, controls
 
     def _load(self) -> None:
         if self._session.options.resume:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from harness.attempt import Attempt
+from harness.errors import Blame
 from harness.judge import Judged, refuse_strangers
 from harness.judgement import Judgement
-from harness.matrix_cell import Tried, cell_of
+from harness.matrix_cell import Tried, cell_of, without_evidence
 from harness.plan import Cell
 from harness.rules import RULES_VERSION
+from harness.verdict import Outcome
 
 
 def tried(judged: Judged, attempts: Sequence[Attempt], controls: Sequence[Attempt]) -> tuple[list[Tried], list[Tried]]:
@@ -63,5 +65,20 @@ def written(
         judged_at=now,
         attempted_at=min(a.meta.started_at for a in attempts),
         cached_from=cached_from,
+        cell=shown.to_value(),
+    )
+
+
+def untried(cell: Cell, *, rule: str, reason: str, parser_version: int, now: datetime) -> Judgement:
+    """Write down why a cell got no guest of its own, by trouble of ours; rejudging leaves it as it is."""
+    shown = without_evidence(cell, Outcome.INCONCLUSIVE, reason, blame=Blame.LAB, rule=rule)
+    return Judgement(
+        outcome=Outcome.INCONCLUSIVE,
+        rule=rule,
+        reason=reason,
+        blame=Blame.LAB,
+        rules_version=RULES_VERSION,
+        parser_version=parser_version,
+        judged_at=now,
         cell=shown.to_value(),
     )

@@ -37,8 +37,9 @@ from harness.scenario import (
     VendorUpdate,
     VerifyFiles,
 )
-from harness.session import Listener, Options, RunResult, SessionEvent, StopSwitch, run
+from harness.session import Clock, Listener, Options, RunResult, SessionEvent, StopSwitch, run
 from harness.signature import KnownFile, Signature
+from harness.standing import Patience
 from harness.stores.api import Store
 from harness.systems import fake as desktop
 from harness.systems.fake import FakeSystem
@@ -56,6 +57,9 @@ Script = Callable[[Cell, int], Mischief]
 
 #: Seconds that a step of a simulated guest may take: no load of this machine makes a good one take so long.
 STEP_S = 20.0
+
+#: Images are not set aside unless a test asks for it: most scripts lose guests on purpose.
+ENDLESS = Patience(failures=10**6, first_s=0.0, cap_s=0.0, waits=None)
 
 #: The same where a step is scripted to hang, and so does take so long. A good one must stay far below a third of it.
 HANG_S = 0.25
@@ -242,16 +246,29 @@ class FakeLab:
         resume: bool = False,
         listeners: Sequence[Listener] = (),
         stop: StopSwitch | None = None,
+        image_patience: Patience = ENDLESS,
+        clock: Clock | None = None,
     ) -> RunResult:
         """Run a plan under a watchdog, and check that every lease was released and used once."""
-        options = Options(run_id=run_id, jobs=jobs, provider="fake", fresh=fresh, resume=resume)
+        options = Options(
+            run_id=run_id, jobs=jobs, provider="fake", fresh=fresh, resume=resume, image_patience=image_patience
+        )
         came: list[RunResult | BaseException] = []
 
         def work() -> None:
             try:
                 rig = self.rig()
                 came.append(
-                    run(asked, rig=rig, store=store, parsers=parsers, options=options, listeners=listeners, stop=stop)
+                    run(
+                        asked,
+                        rig=rig,
+                        store=store,
+                        parsers=parsers,
+                        options=options,
+                        listeners=listeners,
+                        stop=stop,
+                        clock=clock,
+                    )
                 )
             except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
                 came.append(error)

@@ -79,6 +79,9 @@ def test_a_guest_that_outlived_its_harness_is_ended_when_the_run_is_taken_up(
 
 # --- two processes, one run -------------------------------------------------------------------------------------------
 
+#: A run here takes a second or two; a busy machine may need a minute for it.
+LIMIT_S = 120
+
 OWNER = """
 import sys, time
 from pathlib import Path
@@ -116,48 +119,52 @@ def begun_and_left(root: Path) -> None:
     store.close()
 
 
+@pytest.mark.timeout(3 * LIMIT_S)
 def test_of_two_processes_that_resume_one_run_one_does_it_and_one_is_told(tmp_path: Path) -> None:
     root = tmp_path / "store"
     begun_and_left(root)
     first, second = owner(root), owner(root)
     go(first)
-    for _ in Deadline.after(20).poll(0.002):
-        if list(root.glob("*.lock")):
-            break
-    first.send_signal(signal.SIGSTOP)  # so that it cannot be done before the other one has tried
+    stopped_in_the_middle(first, root)  # so that it cannot be done before the other one has tried
     go(second)
-    assert second.communicate(timeout=60)[0] == f"told: Run 'killed' is being driven by process {first.pid}.\n"
+    assert second.communicate(timeout=LIMIT_S)[0] == f"told: Run 'killed' is being driven by process {first.pid}.\n"
     first.send_signal(signal.SIGCONT)
-    assert first.communicate(timeout=60)[0] == "finished\n"
+    assert first.communicate(timeout=LIMIT_S)[0] == "finished\n"
     tally = kill_runs.Tally()
     kill_runs.look_at_the_end(root, tally)
     assert tally.lost == {}
 
 
+@pytest.mark.timeout(3 * LIMIT_S)
 def test_an_owner_that_slept_while_its_run_was_finished_changes_nothing_when_it_wakes(tmp_path: Path) -> None:
     """Its lock is gone (a tidy-up, a folder seen from two machines): the fence alone must hold."""
     root = tmp_path / "store"
     begun_and_left(root)
     sleeper, worker = owner(root), owner(root)
     go(sleeper)
-    lock = root / f"run-{kill_runs.RUN_ID}.lock"
-    for _ in Deadline.after(20).poll(0.002):
-        sleeper.send_signal(signal.SIGSTOP)
-        if lock.exists() and _in_the_middle(root):
-            break
-        sleeper.send_signal(signal.SIGCONT)
-    lock.unlink()
+    stopped_in_the_middle(sleeper, root)
+    (root / f"run-{kill_runs.RUN_ID}.lock").unlink()
     go(worker)
-    assert worker.communicate(timeout=60)[0] == "finished\n"
+    assert worker.communicate(timeout=LIMIT_S)[0] == "finished\n"
     rows = _rows(root)
     sleeper.send_signal(signal.SIGCONT)
-    said, _ = sleeper.communicate(timeout=60)
+    said, _ = sleeper.communicate(timeout=LIMIT_S)
     assert said.startswith("told: Run 'killed' was taken up by another process;")
     assert _rows(root) == rows
     tally = kill_runs.Tally()
     kill_runs.look_at_the_end(root, tally)
     assert tally.lost == {}
     kill_runs.LivingGuests(root).sweep(None)
+
+
+def stopped_in_the_middle(process: subprocess.Popen[str], root: Path) -> None:
+    """Let a process sleep while it has a guest; not while it writes, for then everybody would wait for it."""
+    for _ in Deadline.after(LIMIT_S).poll(0.002):
+        process.send_signal(signal.SIGSTOP)
+        if list(root.glob("*.lock")) and _in_the_middle(root):
+            return
+        process.send_signal(signal.SIGCONT)
+    pytest.fail("the process was never met in the middle of its run")
 
 
 def _in_the_middle(root: Path) -> bool:

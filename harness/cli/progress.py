@@ -41,6 +41,10 @@ class PlainProgress:
                 stage = f" at {judged.stage}" if judged.stage else ""
                 stored = " (from the store)" if judged.cached_from else ""
                 self._print(f"{place}{cell}: {judged.outcome}{stage}{stored}")
+            elif event.what is Happening.WAITING:
+                self._print(f"waiting: {event.text}")
+            elif event.what is Happening.SET_ASIDE:
+                self._print(event.text)
 
     def _print(self, text: str) -> None:
         say.note(f"{time.monotonic() - self._begun:7.1f} s  {text}")
@@ -56,6 +60,7 @@ class LiveProgress:
         self._ids = {cell.id for cell in plan.cells}
         self._done: dict[str, str] = {}
         self._running: dict[str, tuple[str, str, float]] = {}
+        self._lab = ""
         self._lock = threading.Lock()
         self._begun = time.monotonic()
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4, transient=True)
@@ -77,6 +82,8 @@ class LiveProgress:
             key = event.attempt_id or ""
             cell = event.cell.id if event.cell is not None else ""
             match event.what:
+                case Happening.WAITING | Happening.SET_ASIDE:
+                    self._lab = event.text
                 case Happening.ATTEMPT_STARTED:
                     self._running[key] = (f"{cell} ({event.role})", "lease", time.monotonic())
                 case Happening.STAGE if key in self._running:
@@ -97,7 +104,8 @@ class LiveProgress:
             spent = time.monotonic() - self._begun
             done = len(self._done)
             eta = f", about {spent / done * (self._total - done):.0f} s to go" if 0 < done < self._total else ""
-            table = Table(title=Text(f"{done} of {self._total} cells, {spent:.0f} s{eta}"), expand=False)
+            title = f"{done} of {self._total} cells, {spent:.0f} s{eta}"
+            table = Table(title=Text(title), caption=Text(self._lab), expand=False)
             for name in ("cell", "stage", "seconds"):
                 table.add_column(name)
             for name, stage, since in self._running.values():

@@ -286,6 +286,7 @@ def say_result(asked: Asked, result: RunResult, plan: Plan, page: Path) -> None:
                 "state": result.state.value,
                 "attempts_made": result.attempts_made,
                 "answered_from_store": result.answered_from_store,
+                "set_aside": result.set_aside,
                 "report": str(page),
                 "cells": {
                     cell.id: {"outcome": j.outcome.value, "stage": j.stage, "reason": j.reason}
@@ -301,5 +302,7 @@ def say_result(asked: Asked, result: RunResult, plan: Plan, page: Path) -> None:
             say.line(f"{'not finished':14} {cell.id}")
             continue
         say.line(f"{judgement.outcome.value:14} {cell.id}: {judgement.reason}")
+    for why in result.set_aside.values():
+        say.line(why)
     say.line(f"run {result.run_id}: {result.attempts_made} guests, {result.answered_from_store} cells from the store")
     say.line(f"report: {page}")

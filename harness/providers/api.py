@@ -74,7 +74,8 @@ class Provider(Protocol):
             deadline: Bounds the start, not the lease.
 
         Raises:
-            LabError: The engine or the image is not usable.
+            LabError: The image is not usable, or the engine could not start this guest.
+            HostDown: The engine does not answer. It is waited for, and the attempt is made later.
         """
         ...
 

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import docker
-from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 from docker.types import LogConfig
 
 from harness.deadline import Deadline
-from harness.errors import LabError
+from harness.errors import HostDown, LabError
 from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss
 
@@ -40,6 +40,9 @@ CAPABILITIES = (
 PIDS_LIMIT = 1024
 ENGINE_TIMEOUT_S = 60
 
+#: What docker-py raises: its own errors, and its HTTP client's about a connection (those of requests are OSErrors).
+ENGINE_ERRORS = (DockerException, OSError)
+
 #: Where docker-py looks when nothing is said. Source: docker.constants.DEFAULT_UNIX_SOCKET of docker-py 7.1.
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
@@ -60,7 +63,7 @@ class _DockerLease:
             self.container.reload()
         except NotFound:
             return Loss(summary="the container is gone", crashed=False)
-        except DockerException as error:
+        except ENGINE_ERRORS as error:
             return Loss(summary=f"the container engine does not answer ({type(error).__name__})", crashed=False)
         state = self.container.attrs.get("State", {})
         if state.get("Running"):
@@ -101,39 +104,41 @@ class DockerProvider:
         except ImageNotFound as error:
             msg = f"There is no image '{image.reference}'."
             raise LabError(msg, hint=f"Run 'hts-compat image build {image.name}'.") from error
-        except DockerException as error:
-            msg = "The Docker engine does not answer."
-            raise LabError(msg, detail=str(error), hint="Run 'hts-compat doctor'.") from error
-        container: Container | None = None
+        except ENGINE_ERRORS as error:
+            raise _engine_trouble(error) from error
         try:
-            container = self._client.containers.create(
-                str(found.id),
-                name=f"hts-{safe}",
-                hostname="hts-guest",
-                init=True,
-                network_mode="none",
-                cap_drop=["ALL"],
-                cap_add=list(CAPABILITIES),
-                mem_limit=f"{image.memory_mib}m",
-                pids_limit=PIDS_LIMIT,
-                labels={RUN_LABEL: run_id, OWNER_LABEL: str(os.getpid())},
-                log_config=LogConfig(type="none"),
-            )
-            container.start()
+            try:
+                container = self._client.containers.create(
+                    str(found.id),
+                    name=f"hts-{safe}",
+                    hostname="hts-guest",
+                    init=True,
+                    network_mode="none",
+                    cap_drop=["ALL"],
+                    cap_add=list(CAPABILITIES),
+                    mem_limit=f"{image.memory_mib}m",
+                    pids_limit=PIDS_LIMIT,
+                    labels={RUN_LABEL: run_id, OWNER_LABEL: str(os.getpid())},
+                    log_config=LogConfig(type="none"),
+                )
+                container.start()
+            except ENGINE_ERRORS as error:
+                raise _engine_trouble(error) from error
             yield _DockerLease(container)
-        except DockerException as error:
-            msg = "The Docker engine could not start a guest."
-            raise LabError(msg, detail=str(error), hint="Run 'hts-compat doctor'.") from error
         finally:
-            if container is not None:
-                with contextlib.suppress(DockerException):
-                    container.remove(force=True, v=True)
+            # By name: an engine that answered too late may have made it all the same.
+            with contextlib.suppress(*ENGINE_ERRORS):
+                self._client.containers.get(f"hts-{safe}").remove(force=True, v=True)
 
     def sweep(self, run_id: str | None) -> int:
         """Delete containers that carry our label and whose harness process is gone (or that belong to ``run_id``)."""
         label = RUN_LABEL if run_id is None else f"{RUN_LABEL}={run_id}"
         swept = 0
-        for container in self._client.containers.list(all=True, filters={"label": label}):
+        try:
+            found = self._client.containers.list(all=True, filters={"label": label})
+        except ENGINE_ERRORS as error:
+            raise _engine_trouble(error) from error
+        for container in found:
             owner = container.labels.get(OWNER_LABEL, "")
             if run_id is None and owner.isdigit() and _alive(int(owner)):
                 continue
@@ -141,6 +146,14 @@ class DockerProvider:
                 container.remove(force=True, v=True)
                 swept += 1
         return swept
+
+
+def _engine_trouble(error: Exception) -> LabError:
+    """Tell an engine that refuses something from one that does not answer."""
+    hint = "Run 'hts-compat doctor'."
+    if isinstance(error, OSError) and not isinstance(error, APIError):
+        return HostDown("The Docker engine does not answer.", detail=str(error), hint=hint)
+    return LabError("The Docker engine could not start a guest.", detail=str(error), hint=hint)
 
 
 def connect() -> docker.DockerClient:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.deadline import Deadline
-from harness.errors import LabError
+from harness.errors import HostDown, LabError
 from harness.fake_guest import FakeMachine
 from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss
@@ -36,6 +36,7 @@ class FakeProvider:
     Args:
         make: Makes a machine of this name; pristine, as its own files say.
         fails_at: The so many-th leases (from 1) fail, as when an engine is overloaded.
+        down_at: At the so many-th leases the engine does not answer at all.
 
     Attributes:
         machines: Every machine that was ever leased, by name.
@@ -45,8 +46,13 @@ class FakeProvider:
     name = "fake"
 
     def __init__(
-        self, make: Callable[[str], FakeMachine] = FakeMachine, *, fails_at: frozenset[int] = frozenset()
+        self,
+        make: Callable[[str], FakeMachine] = FakeMachine,
+        *,
+        fails_at: Collection[int] = (),
+        down_at: Collection[int] = (),
     ) -> None:
+        self._down_at = down_at
         self._make = make
         self._fails_at = fails_at
         self._lock = threading.Lock()
@@ -67,6 +73,9 @@ class FakeProvider:
             raise LabError(msg, hint="Simulated.")
         with self._lock:
             self._asked += 1
+            if self._asked in self._down_at:
+                msg = "The simulated engine does not answer."
+                raise HostDown(msg, hint="Simulated.")
             if self._asked in self._fails_at or deadline.expired:
                 msg = "The simulated engine could not start a guest."
                 raise LabError(msg, hint="Try again.")

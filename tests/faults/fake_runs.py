@@ -31,6 +31,7 @@ from harness.transports.fake import FakeTransport
 from harness.verdict import GOOD, Outcome
 from tests.fake_lab import (
     CLEAN,
+    ENDLESS,
     INCIDENT,
     SETUP_KNOWN,
     STRICT,
@@ -235,7 +236,7 @@ def run_story(name: str, injections: Sequence[Injection], *, seed: int = 0) -> R
 
 def _go(of: Cell, lab: FaultedLab, store: Store, *, resume: bool) -> None:
     """Run, or take up again; whatever a fault raises ends this try as it would end a command."""
-    options = Options(run_id=RUN_ID, jobs=1, provider="fake", resume=resume)
+    options = Options(run_id=RUN_ID, jobs=1, provider="fake", resume=resume, image_patience=ENDLESS)
     try:
         run(plan(of), rig=lab.rig(), store=store, parsers=parsers_of, options=options)
     except HarnessError:
