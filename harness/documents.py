@@ -7,9 +7,9 @@ suite names things by path and label, a recipe says how builds are made, and an 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from harness.frozen import Frozen
 from harness.image import Folder, Lab
@@ -21,6 +21,9 @@ _AGE = r"^(\d{1,6})([smhd])$"
 
 #: Names and versions stand in cell ids, which are split at slashes and typed in shells.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
+
+#: Guests have their own loopback and no other network.
+NO_EGRESS: Literal["none"] = "none"
 
 #: An absolute Windows path below a drive.
 WINDOWS_FOLDER = r"^[A-Za-z]:\\[^/:]+$"
@@ -118,6 +121,17 @@ class SuiteDocument(Frozen):
     recheck_share: float = Field(default=0.0, ge=0, le=1)
     retries: int = Field(default=1, ge=0, le=3, description="How often a cell lost to lab trouble is tried again.")
     drill: bool = Field(default=False, description="A run of a drill is never 'the latest run'.")
+    egress: Literal["none"] = Field(
+        default=NO_EGRESS, description="What a guest may reach outside itself: nothing; no way out can be bounded yet."
+    )
+
+    @field_validator("egress", mode="before")
+    @classmethod
+    def _closed(cls, value: object) -> object:
+        if value != NO_EGRESS:
+            msg = f"'egress' can only be '{NO_EGRESS}': guests reach nothing outside; stand-ins are 'services'"
+            raise ValueError(msg)
+        return value
 
 
 class Recipe(Frozen):

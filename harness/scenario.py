@@ -238,6 +238,17 @@ class Dwell(_Timed):
         description="Seconds into the step at which protection is sampled and the screen pictured once more.",
     )
 
+    @model_validator(mode="after")
+    def _looks_within(self) -> Self:
+        if self.timeout_s < self.seconds:
+            msg = f"a dwell of {self.seconds:g} s cannot have the shorter 'timeout_s' {self.timeout_s:g}"
+            raise ValueError(msg)
+        late = [at for at in self.look_again_at_s if not 0 < at <= self.seconds]
+        if late:
+            msg = f"a dwell of {self.seconds:g} s has no second {late[0]:g} at which it could look again"
+            raise ValueError(msg)
+        return self
+
 
 class Scan(_Timed):
     """The product scans the install folder on demand; one that cannot be asked to leaves the cell inconclusive."""

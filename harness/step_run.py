@@ -1,8 +1,8 @@
 """Effects. Does one step in a guest and says how it ended, in words that a control can be compared by.
 
 An expectation is a stable word: delivered, unpacked, started, exit_code, files, older_files_gone, files_gone, closed,
-field, click, alive, no_error_window, window, log, tcp, modules, desktop. Of a failure only step, expectation and code are
-ever compared; the detail is for people.
+field, click, alive, no_error_window, window, log, tcp, modules, desktop. Of a failure only step, expectation and code
+are ever compared; the detail is for people.
 """
 
 from __future__ import annotations

@@ -223,6 +223,7 @@ def test_all_problems_of_all_files_stand_in_one_report_with_their_places(project
         ("suite.yaml", "max_age", "retries: 4\nmax_age", "'retries' should be less than or equal to 3, and is '4'"),
         ("suite.yaml", "max_age", "drill: maybe\nmax_age", "'drill' should be true or false, and is 'maybe'"),
         ("suite.yaml", "max_age", "jobs:\nmax_age", "'jobs' should be a whole number, and is empty"),
+        ("suite.yaml", "max_age", "egress: 10.0.0.1:443\nmax_age", "can only be 'none': guests reach nothing outside"),
         ("fresh.yaml", "server.py]", "gone.py]", "the service's file 'gone.py' cannot be read (no such file)"),
         ("fresh.yaml", "- deliver:", "- delivre:", "unknown key 'delivre'; did you mean 'deliver'?"),
         ("fresh.yaml", "- deliver:", "- deliver", "is 'deliver'; is a colon missing after it?"),
@@ -623,9 +624,13 @@ def test_the_template_for_a_program_of_one_s_own_loads_and_waits_for_a_build(pro
 def test_what_the_template_shows_in_comments_is_right_too(project: Project) -> None:
     text = (ROOT / "scenarios" / "my-hts.yaml").read_text(encoding="utf-8")
     text = re.sub(r"^  # (- |    )", r"  \1", text, flags=re.MULTILINE)
+    text = text.replace("  - install:\n      args", "  - update:\n      args", 1).replace(
+        "      # modules", "      modules", 1
+    )
     scenario, _ = load_scenario(project.write("mine.yaml", text))
-    assert [step.kind for step in scenario.steps].count("launch") == 2
-    assert any(step.connect is not None for step in scenario.steps)
+    assert [step.kind for step in scenario.steps].count("launch") == 3
+    assert [step.kind for step in scenario.steps].count("update") == 1
+    assert scenario.secrets == {"MYHTS_ACCOUNT", "MYHTS_PASSWORD"}
 
 
 @pytest.mark.parametrize(

@@ -170,3 +170,16 @@ def test_a_module_is_a_file_name(name: str) -> None:
 def test_a_program_that_ends_by_itself_has_no_modules_to_see() -> None:
     with pytest.raises(ValidationError, match="leaves no 'modules'"):
         Step.model_validate({"launch": {"program": "a.exe", "exit_codes": [0], "modules": ["a.dll"]}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"seconds": 60, "look_again_at_s": [61]}, "no second 61 at which it could look again"),
+        ({"seconds": 60, "look_again_at_s": [30, 0]}, "no second 0"),
+        ({"seconds": 60, "timeout_s": 10}, "cannot have the shorter 'timeout_s' 10"),
+    ],
+)
+def test_a_look_that_would_never_happen_is_refused(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Step.model_validate({"dwell": settings})

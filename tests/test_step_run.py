@@ -630,3 +630,21 @@ def test_a_launch_waits_for_its_modules_too() -> None:
     assert isinstance(launch, Launch)
     end = Desk().run(*INSTALLED, "verify_files", Step(launch=launch.model_copy(update={"modules": ("tray.exe",)})))
     assert (end.expectation, end.timed_out) == ("modules", True)
+
+
+# --- delayed looks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [(), (0.01,), (0.01, 0.02), (0.02,)])
+def test_a_dwell_looks_again_at_every_second_that_it_was_asked_for_also_its_last(again: tuple[float, ...]) -> None:
+    class Sampled(NoProduct):
+        def sample(self, *, border: int, deadline: Deadline) -> None:
+            del deadline
+            borders.append(border)
+
+    borders: list[int] = []
+    desk = Desk(product=Sampled)
+    desk.run(*RUNNING, "self_update", "connect", Step(dwell=Dwell(seconds=0.02, look_again_at_s=again)))
+    assert 0 < len(borders) <= len(again) if again else borders == []
+    assert set(borders) <= {6}
+    assert len(desk.recorder.attempt().of(Kind.SCREENSHOT)) == len(borders)

@@ -228,3 +228,15 @@ def test_a_delivered_file_is_the_desktop_user_s(wine: WineSystem) -> None:
 @pytest.mark.guest
 def test_a_file_that_cannot_be_written_is_a_result_and_no_trouble(wine: WineSystem) -> None:
     assert not wine.deliver(b"x", r"C:\nowhere\at\all.bin", deadline=soon()).ok
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize(
+    "command",
+    [r"echo x> C:\windows\system32\hts-probe.txt", r"reg add HKLM\Software\HtsProbe /f", r"mkdir C:\hts-probe"],
+)
+def test_wine_has_no_uac_so_what_a_standard_user_may_not_do_is_not_tested_there(command: str, wine: WineSystem) -> None:
+    """What ``scenarios/my-hts.yaml`` says of this lab."""
+    job = f"uac-{time.monotonic_ns()}"
+    wine.start(job, [ENDS, "/c", command], deadline=soon())
+    assert look.job(wine.job(job, wait_s=20, deadline=soon())).exit_code == 0
