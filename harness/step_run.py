@@ -308,11 +308,14 @@ class StepRunner:
 
     def _click(self, click: Click, within: Deadline) -> bool:
         # A try that begins just before the step's end may still end: it is the step that failed then, not the lab.
-        return any(
-            self._guest.click(window=click.window, button=click.button, deadline=_patience(within))
-            for _ in within.poll(LOOK_EVERY_S)
-            if not within.expired
-        )
+        return any(self._clicked(click, within) for _ in within.poll(LOOK_EVERY_S) if not within.expired)
+
+    def _clicked(self, click: Click, within: Deadline) -> bool:
+        """Try once; a desktop that does not answer has no button, and may have one later."""
+        try:
+            return self._guest.click(window=click.window, button=click.button, deadline=_patience(within))
+        except GuestCommandTimeout:
+            return False
 
     def _fill_all(self, fills: Sequence[Fill], within: Deadline) -> StepEnd | None:
         """Fill in fields; None when all are, else how the step failed."""
@@ -358,8 +361,7 @@ class StepRunner:
         self._record(Kind.LOOK, "windows", blob=raw)
         self._keep_log(watch.log, _patience(within))
         expectation, detail = missing
-        dialog = _dialog(look.windows(raw)) if look.desktop_answers(raw) else None
-        return StepEnd(expectation=expectation, timed_out=True, detail=detail, dialog=dialog)
+        return StepEnd(expectation=expectation, timed_out=True, detail=detail, dialog=_dialog_in(raw))
 
     def _new_job(self, name: str) -> str:
         """Name a start; every start's processes carry a name of their own."""
@@ -518,7 +520,7 @@ class StepRunner:
     def _any_dialog(self, within: Deadline) -> str | None:
         raw = self._look(_patience(within), tcp=False)
         self._record(Kind.LOOK, "windows", blob=raw)
-        return _dialog(look.windows(raw))
+        return _dialog_in(raw)
 
     def _listing(self, folder: str, patience: Deadline) -> Mapping[str, int]:
         """Give the files below a Windows folder, by folded Windows path; nothing is opened."""
@@ -547,6 +549,11 @@ def _exit_code(job: look.Job, exit_codes: tuple[int, ...], what: str) -> StepEnd
 def _patience(within: Deadline) -> Deadline:
     """Give a look that begins near a step's end time to finish: a late answer fails the step, none fails the lab."""
     return Deadline.after(max(within.remaining_s, LOOK_PATIENCE_S))
+
+
+def _dialog_in(raw: bytes) -> str | None:
+    """Give the text of the first message box; None also when the desktop does not answer."""
+    return _dialog(look.windows(raw)) if look.desktop_answers(raw) else None
 
 
 def _dialog(shown: tuple[look.Window, ...]) -> str | None:

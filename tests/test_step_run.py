@@ -12,7 +12,7 @@ from harness import look
 from harness.attempt import AttemptMeta, Event, Kind, Role
 from harness.build import Build, BuildFile, BuildKind
 from harness.deadline import Deadline
-from harness.errors import GuestUnreachable
+from harness.errors import GuestCommandTimeout, GuestUnreachable
 from harness.fake_guest import FakeMachine, FakeProgram, Mischief
 from harness.image import Folder
 from harness.plan import NO_PRODUCT
@@ -165,9 +165,10 @@ class Held(FakeSystem):
     """A desktop that does not answer for so many looks of a connect."""
 
     looks = 10**6
+    since = "connect"
 
     def observe(self, request: Mapping[str, object], *, deadline: Deadline) -> bytes:
-        if "windows" in request and self._machine.since("connect") and self.looks > 0:
+        if "windows" in request and self._machine.since(self.since) and self.looks > 0:
             self.looks -= 1
             return HELD
         return super().observe(request, deadline=deadline)
@@ -176,6 +177,28 @@ class Held(FakeSystem):
 def test_a_desktop_that_never_answers_is_a_timeout_of_the_step_and_no_trouble() -> None:
     end = Desk(system=Held).run(*RUNNING, "self_update", "connect")
     assert (end.expectation, end.timed_out, end.dialog) == ("desktop", True, None)
+
+
+def test_an_installer_that_hangs_with_its_desktop_is_a_timeout_too() -> None:
+    class HeldAtOnce(Held):
+        since = "install"
+
+    end = Desk(system=HeldAtOnce, mischief=Mischief(hangs_at="install")).run(*INSTALLED)
+    assert (end.expectation, end.timed_out, end.dialog) == ("exit_code", True, None)
+
+
+def test_a_button_of_a_desktop_that_does_not_answer_is_not_there_yet() -> None:
+    class Stuck(FakeSystem):
+        tries = 0
+
+        def click(self, *, window: str, button: str, deadline: Deadline) -> bool:
+            self.tries += 1
+            if self.tries == 1:
+                msg = "The program still ran at the deadline."
+                raise GuestCommandTimeout(msg)
+            return super().click(window=window, button=button, deadline=deadline)
+
+    assert Desk(system=Stuck).run(*RUNNING, "self_update").expectation is None
 
 
 def test_a_desktop_that_answers_late_passes_the_step() -> None:
