@@ -6,7 +6,13 @@ import re
 import tomllib
 from pathlib import Path
 
+from harness.fake_guest import FakeProgram
+from harness.plan import Cell
 from harness.rig import ROOT
+from harness.systems.fake import FakeSystem
+from harness.transports.api import Transport
+from harness.transports.fake import FakeTransport
+from tests.fake_project import Project
 
 PAGE = ROOT / "CONTRIBUTING.md"
 PRODUCT, PROVIDER = "example-guard", "example-lab"
@@ -38,3 +44,19 @@ def install(folder: Path, files: dict[str, str]) -> None:
         for line in (f"[{group}]", *(f"{name} = {target}" for name, target in entries.items()))
     ]
     (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def project_of_the_page(folder: Path) -> Project:
+    """Give a project with the page's suite, and a recipe for its build."""
+    project = Project(folder)
+    for name, text in files_of_the_page().items():
+        if "/" not in name and name.endswith(".yaml"):
+            project.write(name, text)
+    return project
+
+
+def simulated_desktop(cell: Cell, transport: Transport) -> FakeSystem:
+    """Give the desktop of a simulated guest on which the project's program can be installed."""
+    assert isinstance(transport, FakeTransport)
+    files = {f.path: (f.path + cell.build.version).encode() for f in cell.build.files}
+    return FakeSystem(cell.image, transport, FakeProgram(install_dir=cell.build.install_dir, files=files))

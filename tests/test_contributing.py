@@ -13,28 +13,20 @@ from pathlib import Path
 import pytest
 
 from harness.doctor import plug_ins
-from harness.fake_guest import FakeProgram
 from harness.load import LoadedSuite, load_suite
-from harness.plan import Cell, expand
+from harness.plan import expand
 from harness.products import parser_of, product_names
 from harness.report import matrix_for
 from harness.rig import ROOT, Images, make_rig
 from harness.session import Options, run
 from harness.stores.memory import MemoryStore
-from harness.systems.fake import FakeSystem
-from harness.transports.api import Transport
-from harness.transports.fake import FakeTransport
-from tests.contributing import PAGE, PRODUCT, PROVIDER, files_of_the_page
-from tests.fake_project import Project
+from tests.contributing import PAGE, PRODUCT, PROVIDER, files_of_the_page, project_of_the_page, simulated_desktop
 
 
 @pytest.fixture
 def loaded(example_plug_ins: Path, tmp_path: Path) -> LoadedSuite:
     """Load the page's suite in a project that has a recipe for builds already."""
-    project = Project(tmp_path)
-    for name, text in files_of_the_page().items():
-        if "/" not in name and name.endswith(".yaml"):
-            project.write(name, text)
+    project_of_the_page(tmp_path)
     images = Images(example_plug_ins / "vm_images")
     return load_suite(tmp_path / "suite.yaml", images=images, known_products=product_names())
 
@@ -53,13 +45,8 @@ def test_the_page_shows_every_file_that_its_recipes_need() -> None:
 
 
 def test_the_recipes_cells_run_and_come_out_as_the_page_says(loaded: LoadedSuite) -> None:
-    def system(cell: Cell, transport: Transport) -> FakeSystem:
-        assert isinstance(transport, FakeTransport)
-        files = {f.path: (f.path + cell.build.version).encode() for f in cell.build.files}
-        return FakeSystem(cell.image, transport, FakeProgram(install_dir=cell.build.install_dir, files=files))
-
     # Provider, transport, images, product and parser are the page's; only the simulated desktop is the tests'.
-    rig = replace(make_rig("auto", loaded), system=system)
+    rig = replace(make_rig("auto", loaded), system=simulated_desktop)
     store = MemoryStore()
     plan = expand(loaded.suite)
     options = Options(run_id="run-1", jobs=2, provider=rig.provider.name)

@@ -55,6 +55,7 @@ class Asked:
     as_json: bool = False
     folder: str | None = None
     quiet: bool = False
+    images: Path = ROOT / "vm_images"
 
 
 def run_suite(asked: Asked) -> int:
@@ -191,7 +192,7 @@ def load(asked: Asked) -> LoadedSuite:
     from harness.build_file import build_from_file
 
     extra = tuple(build_from_file(path) for path in asked.builds)
-    images = Images(ROOT / "vm_images")
+    images = Images(asked.images)
     return load_suite(asked.suite, images=images, known_products=product_names(), extra_builds=extra, progress=say.note)
 
 

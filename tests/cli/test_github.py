@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,19 +11,22 @@ import pytest
 
 from harness.cli import decide, show
 from harness.cli.github import GitHub, github
-from harness.cli.run import Ran, tell
+from harness.cli.run import Asked, Ran, load, open_store, run_suite, tell
 from harness.errors import InputError
 from harness.gate import decide_gate
 from harness.plan import expand
+from harness.products import parser_of
 from harness.renderers.api import Report
 from harness.renderers.github import Annotation, At, Level
 from harness.renderers.job_summary import MAX_BYTES
-from harness.session import RunResult
+from harness.rig import make_rig
+from harness.session import Options, RunResult, run
 from harness.stores.api import RunInfo, RunState
 from harness.stores.sqlite import SqliteStore
 from harness.verdict import Outcome
 from harness.yaml_files import load_policy
 from harness.yaml_source import Place
+from tests.contributing import project_of_the_page, simulated_desktop
 from tests.fake_project import Project
 from tests.renderers.runner_rules import obeyed_in
 from tests.renderers.sample_run import BEGAN, sample_report
@@ -202,8 +207,6 @@ def test_a_guest_s_command_in_a_rendered_run_is_not_printed_for_a_runner(
 
 
 def test_json_on_standard_output_means_the_same_and_is_no_command(capsys: pytest.CaptureFixture[str]) -> None:
-    import json
-
     from harness.cli import say
 
     say.data({"reason": "##[add-mask]x\n::add-mask::y", "##[debug]": 1})
@@ -218,3 +221,58 @@ def test_no_line_that_the_tool_prints_is_a_command(capsys: pytest.CaptureFixture
     say.line("the dialog said\n::stop-commands::x")
     say.note("##[add-mask]y")
     assert obeyed_in("".join(capsys.readouterr())) == []
+
+
+# --- a whole command --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def night(example_plug_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Give a run that the store answers whole: its cells ran on simulated guests, one good and one bad."""
+    project = project_of_the_page(tmp_path)
+    asked = Asked(
+        suite=project.root / "suite.yaml",
+        out=tmp_path / "reports",
+        images=example_plug_ins / "vm_images",
+        junitxml=tmp_path / "reports" / "junit.xml",
+        github=None,
+    )
+    loaded = load(asked)
+    rig = replace(make_rig("auto", loaded), system=simulated_desktop)
+    with open_store(asked.out, None) as store:
+        options = Options(run_id="before", jobs=2, provider=rig.provider.name)
+        run(expand(loaded.suite), rig=rig, store=store, parsers=parser_of, options=options)
+    for name, value in {**ON, "GITHUB_STEP_SUMMARY": str(tmp_path / "s.md"), "GITHUB_WORKSPACE": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    return asked
+
+
+def test_a_run_on_github_annotates_the_bad_cell_and_keeps_its_exit_code(
+    night: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_suite(replace(night, as_json=True)) == 1
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert (said["state"], said["attempts_made"], said["answered_from_store"]) == ("complete", 0, 2)
+    (obeyed,) = obeyed_in(err)
+    assert (obeyed.name, obeyed.properties["file"]) == ("error", "suite.yaml")
+    line = (tmp_path / "suite.yaml").read_text().splitlines()[int(obeyed.properties["line"]) - 1]
+    assert "2026-11-05" in line
+    assert obeyed.properties["title"].startswith("QUARANTINED at connect: build 1.0.0, example-guard standard")
+    assert "hts_comm.dll" in obeyed.data
+    summary = (tmp_path / "s.md").read_text()
+    assert "something is incompatible** \\(exit code 1\\)" in summary
+    assert "| ✓ COMPATIBLE | ⊟ QUARANTINED at connect |" in summary
+
+
+def test_a_run_that_github_is_not_to_hear_of_says_nothing_to_it(
+    night: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_suite(replace(night, github=False)) == 1
+    assert obeyed_in("".join(capsys.readouterr())) == []
+    assert not (tmp_path / "s.md").exists()
+
+
+def test_a_run_of_nothing_says_so_in_its_summary(night: Asked, tmp_path: Path) -> None:
+    assert run_suite(replace(night, keep="nothing-like-this")) == 4
+    assert (tmp_path / "s.md").read_text().startswith("**hts\\-compat run: nothing ran**")
