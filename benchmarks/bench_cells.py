@@ -53,6 +53,7 @@ from harness.run_cell import Rig, run_cell
 from harness.session import Options, RunResult, StopSwitch, run
 from harness.stores.api import Claim, RunInfo, RunState
 from harness.stores.sqlite import SqliteStore
+from harness.transports.payload import whole
 from harness.verdict import Outcome
 
 Metric = dict[str, object]
@@ -184,7 +185,7 @@ class Bench:
             markers={known.label: marker_text(known.label) for known in self.cell.product.known},
             loaded=signature.label,
             servers=servers,
-            installer=self.rig.installer(self.cell.build),
+            installer=whole(self.rig.installer(self.cell.build)),
             installer_name=self.cell.build.installer.file_name,
         )
 

@@ -16,7 +16,7 @@ from harness.machine import HEAD_BYTES, Machine, machine_of
 from harness.portable import NotPortable, manifest_of_zip, pack_folder
 from harness.windows_names import why_no_name
 
-#: What is delivered is in memory on both sides of the way into a guest, and a guest has a gibibyte.
+#: As much as a guest's last look hashes of one file (guest/inspect_files.py); nothing of it is held in memory.
 MAX_BYTES = 512 << 20
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build import Build
@@ -18,10 +19,14 @@ from harness.run_cell import Rig
 from harness.secret_source import secrets_for
 from harness.systems.api import GuestSystem
 from harness.transports.api import Transport
+from harness.transports.payload import Payload
 from harness.yaml_files import load_image_definition
 
 AUTO = "auto"
 DOCKER = "docker"
+
+#: So much of an installer is in memory at once.
+PIECE_BYTES = 1 << 20
 
 #: The checkout: where scenarios, images and seeds lie beside the package.
 ROOT = Path(__file__).resolve().parent.parent
@@ -177,21 +182,44 @@ def guest_system(cell: Cell, transport: Transport) -> GuestSystem:
     return WineSystem(cell.image, transport)
 
 
-def installers_of(builds: tuple[Build, ...]) -> Callable[[Build], bytes]:
+@dataclass(frozen=True, slots=True)
+class InstallerFile:
+    """An installer on this machine, read in pieces; see ``Pieces``."""
+
+    path: Path
+    size_bytes: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """See ``Pieces``; never more than were promised, also when the file grows."""
+        left = self.size_bytes
+        try:
+            with self.path.open("rb") as stream:
+                while left and (piece := stream.read(min(left, PIECE_BYTES))):
+                    left -= len(piece)
+                    yield piece
+        except OSError as error:
+            raise InputError(
+                f"The installer '{self.path}' cannot be read.", detail=str(error), hint="Was it moved? Start a new run."
+            ) from error
+        if left:
+            raise InputError(
+                f"The installer '{self.path}' is {left} bytes shorter than when the run began.",
+                hint="It was changed meanwhile. Start a new run for a new build.",
+            )
+
+
+def installers_of(builds: tuple[Build, ...]) -> Callable[[Build], Payload]:
     """Give the function that reads a build's installer, found by its digest (a stored plan has no host paths)."""
     paths = {build.installer.sha256: Path(build.installer.host_path) for build in builds}
 
-    def installer(build: Build) -> bytes:
+    def installer(build: Build) -> Payload:
         path = paths.get(build.installer.sha256)
         if path is None:
             raise InputError(
                 f"Build {build.version} of the run is not among the suite's builds any more.",
                 hint="Give it with --build, or start a new run.",
             )
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise InputError(f"The installer '{path}' cannot be read.", detail=str(error)) from error
+        return InstallerFile(path, build.installer.size_bytes)
 
     return installer
 

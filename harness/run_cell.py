@@ -7,7 +7,6 @@ is still a quarantine). Only the host's own trouble (an engine that makes no gue
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -31,6 +30,7 @@ from harness.secret import Mask, Secret
 from harness.step_run import StepEnd, StepRunner, tested_folders
 from harness.systems.api import GuestSystem
 from harness.transports.api import Transport
+from harness.transports.payload import Payload, Verified
 
 #: What a cell may take beside its steps: leasing, arming, canaries, samples, the last look.
 OVERHEAD_S = 240.0
@@ -46,7 +46,7 @@ class Rig:
     Attributes:
         connect: Makes the transport that an endpoint names.
         system: Makes the guest system that an image names.
-        installer: Gives a build's installer as bytes.
+        installer: Gives a build's installer.
         service_files: Gives the files of one service of a cell, by file name.
         secrets: What scenarios enter into fields, by name.
     """
@@ -55,7 +55,7 @@ class Rig:
     connect: Callable[[Endpoint], Transport]
     system: Callable[[Cell, Transport], GuestSystem]
     product: Callable[[str, Tools], Product] = adapter_of
-    installer: Callable[[Build], bytes]
+    installer: Callable[[Build], Payload]
     service_files: Callable[[Cell, str], Mapping[str, bytes]]
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 
@@ -143,17 +143,15 @@ def run_cell(
     return recorder.attempt()
 
 
-def _checked(installer: Callable[[Build], bytes]) -> Callable[[Build], bytes]:
+def _checked(installer: Callable[[Build], Payload]) -> Callable[[Build], Payload]:
     """Give a build's installer only when it is the one that the cell names: another would be judged under its name."""
 
-    def given(build: Build) -> bytes:
-        content = installer(build)
-        if hashlib.sha256(content).hexdigest() != build.installer.sha256:
-            raise InputError(
-                f"The installer of build {build.version} is not the one that the run began with.",
-                hint="It was changed meanwhile, or could not be read whole. Start a new run for a new build.",
-            )
-        return content
+    def given(build: Build) -> Payload:
+        complaint = InputError(
+            f"The installer of build {build.version} is not the one that the run began with.",
+            hint="It was changed meanwhile, or could not be read whole. Start a new run for a new build.",
+        )
+        return Verified(installer(build), sha256=build.installer.sha256, complaint=complaint)
 
     return given
 

@@ -46,6 +46,7 @@ from harness.scenario import (
 )
 from harness.secret import Secret
 from harness.systems.api import GuestSystem
+from harness.transports.payload import Payload, size_of
 
 #: What makes an installer silent when the scenario does not say it. Source: NSIS Users Manual 3.2.1 (``/S``);
 #: Microsoft, "Standard Installer Command-Line Options".
@@ -90,7 +91,7 @@ class StepRunner:
     """Runs the steps of one cell in one guest.
 
     Args:
-        installer: Gives a build's installer, as bytes.
+        installer: Gives a build's installer.
         secrets: Values of the secrets that the scenario names.
         product: Moved by ``vendor_update``.
         record: Looks, logs and screenshots are recorded through it; it must mask the secrets.
@@ -103,7 +104,7 @@ class StepRunner:
         product: Product,
         record: Record,
         *,
-        installer: Callable[[Build], bytes],
+        installer: Callable[[Build], Payload],
         secrets: Mapping[str, Secret] = MappingProxyType({}),
     ) -> None:
         self._cell = cell
@@ -203,8 +204,8 @@ class StepRunner:
             )
         listing = self._listing(self._cell.image.folders[action.to], _patience(within))
         size = listing.get(fold(self._delivered_to))
-        if size != len(content):
-            found = "is gone" if size is None else f"has {size} bytes instead of {len(content)}"
+        if size != size_of(content):
+            found = "is gone" if size is None else f"has {size} bytes instead of {size_of(content)}"
             return StepEnd(expectation="delivered", detail=f"{self._delivered_to} {found}.")
         return PASSED
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.cli import machine
 from harness.doctor import examine
-from harness.errors import LabError
+from harness.errors import InputError, LabError
 from harness.machine import Machine
 from harness.providers import docker_build
-from harness.rig import ROOT, Images, image_files
+from harness.rig import PIECE_BYTES, ROOT, Images, image_files, installers_of
+from harness.transports.payload import Payload, pieces_of, size_of, whole
+from tests.builders import make_build
 from tests.providers.fake_programs import FakePrograms
 
 NOT_TO_BE_HAD = (
@@ -73,3 +77,42 @@ def test_the_set_up_gets_the_arguments_of_make_only_when_it_was_asked_for_itself
 
     assert shown("setup", "ARGS=--x86") == [".ci/setup.sh docker --x86"]
     assert shown("demo", "ARGS=--quick")[0] == ".ci/setup.sh docker"
+
+
+# --- installers -------------------------------------------------------------------------------------------------------
+
+
+def an_installer(tmp_path: Path, content: bytes) -> tuple[Path, Payload]:
+    path = tmp_path / "한글 설치 (1).exe"
+    path.write_bytes(content)
+    build = make_build()
+    digest = hashlib.sha256(content).hexdigest()
+    made = build.installer.model_copy(
+        update={"host_path": str(path), "sha256": digest, "size_bytes": len(content)},
+    )
+    build = build.model_copy(update={"installer": made})
+    return path, installers_of((build,))(build)
+
+
+def test_an_installer_is_read_in_pieces(tmp_path: Path) -> None:
+    content = bytes(range(256)) * (2 * PIECE_BYTES // 256) + b"end"
+    _, payload = an_installer(tmp_path, content)
+    assert size_of(payload) == len(content)
+    assert [len(piece) for piece in pieces_of(payload)] == [PIECE_BYTES, PIECE_BYTES, 3]
+    assert whole(payload) == content
+
+
+def test_an_installer_that_grows_is_read_as_far_as_it_was_promised(tmp_path: Path) -> None:
+    path, payload = an_installer(tmp_path, b"MZ and more")
+    path.write_bytes(b"MZ and more, and something behind it")
+    assert whole(payload) == b"MZ and more"
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"MZ")], ids=["gone", "shorter"])
+def test_an_installer_that_is_gone_or_shorter_is_told(tmp_path: Path, harm: Callable[[Path], object]) -> None:
+    path, payload = an_installer(tmp_path, b"MZ and more")
+    harm(path)
+    with pytest.raises(InputError) as caught:
+        whole(payload)
+    assert str(path) in caught.value.summary
+    assert caught.value.hint

@@ -41,6 +41,7 @@ from harness.systems import fake as desktop
 from harness.systems.fake import FakeSystem
 from harness.transports.api import CommandResult
 from harness.transports.fake import FakeTransport
+from harness.transports.payload import Payload
 from tests.builders import NOON, make_build, make_cell, make_file
 from tests.fake_lab import HANG_S, scenario
 
@@ -268,7 +269,7 @@ def test_a_listing_that_was_cut_is_trouble_of_ours_and_no_missing_file() -> None
 
 def test_a_delivered_installer_that_is_gone_at_once_was_not_delivered() -> None:
     class Taking(FakeSystem):
-        def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
+        def deliver(self, content: Payload, path: str, *, deadline: Deadline) -> CommandResult:
             del content, path, deadline
             return CommandResult(exit_code=0)
 

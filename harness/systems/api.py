@@ -14,6 +14,7 @@ from harness.deadline import Deadline
 from harness.image import Image
 from harness.scenario import Service
 from harness.transports.api import CommandResult, Transport
+from harness.transports.payload import Payload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ class GuestSystem(Desktop, Watcher, Protocol):
         """Start the guest anew (a container: its desktop session) and wait until the session stands."""
         ...
 
-    def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
+    def deliver(self, content: Payload, path: str, *, deadline: Deadline) -> CommandResult:
         """Write a file as the desktop user, as a browser's download would be written."""
         ...
 

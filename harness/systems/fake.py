@@ -17,6 +17,7 @@ from harness.scenario import Service
 from harness.systems.api import Filled
 from harness.transports.api import CommandResult, Transport
 from harness.transports.fake import FakeTransport, hang
+from harness.transports.payload import Payload, whole
 
 MAIN_WINDOW = "데모증권 HTS"
 CONNECTED = "접속됨"
@@ -66,12 +67,12 @@ class FakeSystem:
         self._happens("ready", deadline)
         return b'{"simulated": true}'
 
-    def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
+    def deliver(self, content: Payload, path: str, *, deadline: Deadline) -> CommandResult:
         """Write a file as the desktop user; see ``GuestSystem.deliver``."""
         self._happens("deliver", deadline)
         if self._machine.mischief.hangs_at == "deliver":
             hang(deadline, "deliver")
-        self._machine.files[self.image.guest_path(path)] = content
+        self._machine.files[self.image.guest_path(path)] = whole(content)
         return CommandResult(exit_code=0)
 
     def unpack(self, archive: str, folder: str, *, deadline: Deadline) -> CommandResult:

@@ -12,6 +12,7 @@ from harness.image import Image
 from harness.scenario import Service
 from harness.systems.api import Filled
 from harness.transports.api import CommandResult, Transport
+from harness.transports.payload import Payload
 
 TOOLS = "/opt/hts-compat"
 PYTHON = "/usr/bin/python3"
@@ -58,7 +59,7 @@ class WineSystem:
             raise LabError(msg)
         return self.await_ready(deadline=deadline)
 
-    def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
+    def deliver(self, content: Payload, path: str, *, deadline: Deadline) -> CommandResult:
         """Write a file as the desktop user; see ``GuestSystem.deliver``."""
         argv = ["/bin/sh", "-c", 'cat > "$1"', "deliver", self.image.guest_path(path)]
         return self._transport.run(argv, user=self.image.user, stdin=content, deadline=deadline)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harness.deadline import Deadline
+from harness.transports.payload import Payload
 
 #: At most so much of each output stream is kept; the rest is read and dropped, and said to be cut.
 OUTPUT_CAP_BYTES = 16 * 1024**2
@@ -42,7 +43,7 @@ class Transport(Protocol):
     """A live way into one guest."""
 
     def run(
-        self, argv: Sequence[str], *, deadline: Deadline, user: str | None = None, stdin: bytes = b""
+        self, argv: Sequence[str], *, deadline: Deadline, user: str | None = None, stdin: Payload = b""
     ) -> CommandResult:
         """Run one program and wait until it ends.
 
@@ -53,10 +54,11 @@ class Transport(Protocol):
             argv: Program, then its arguments; at least one item.
             deadline: Bounds the whole call.
             user: Account in the guest; None is its administrator.
-            stdin: Bytes for the program's standard input.
+            stdin: Bytes for the program's standard input, sent piece by piece.
 
         Raises:
             GuestUnreachable: The way in is gone, or the guest gave no sensible answer. Retryable.
+            InputError: ``stdin`` could not be read to its end. The way in is closed.
             GuestCommandTimeout: The program still ran at the deadline and was ended. Retryable.
             ValueError: ``argv`` is empty.
         """

@@ -9,14 +9,16 @@ import contextlib
 import socket
 import struct
 from collections.abc import Sequence
+from itertools import chain
 
 import docker
 from docker.errors import APIError, DockerException, NotFound
 
 from harness.deadline import Deadline
-from harness.errors import GuestCommandTimeout, GuestUnreachable
+from harness.errors import GuestCommandTimeout, GuestUnreachable, HarnessError
 from harness.transports.api import OUTPUT_CAP_BYTES, CommandResult
 from harness.transports.frames import ProtocolError, ReplyReader, encode_request
+from harness.transports.payload import Payload, pieces_of, size_of
 
 AGENT = ("/usr/bin/python3", "/opt/hts-compat/agent.py")
 
@@ -48,18 +50,16 @@ class DockerExecTransport:
         self._socket: socket.socket = getattr(stream, "_sock")  # noqa: B009 - a private name, and there is no public one
 
     def run(
-        self, argv: Sequence[str], *, deadline: Deadline, user: str | None = None, stdin: bytes = b""
+        self, argv: Sequence[str], *, deadline: Deadline, user: str | None = None, stdin: Payload = b""
     ) -> CommandResult:
         """Run one program through the agent; see ``Transport.run``."""
         if not argv:
             msg = "argv is empty"
             raise ValueError(msg)
         self._number += 1
-        request = encode_request(self._number, argv, user=user, timeout_s=deadline.remaining_s, stdin=stdin)
         patience = Deadline(deadline.at_s + AGENT_GRACE_S)
         try:
-            self._socket.settimeout(max(patience.remaining_s, 0.001))
-            self._socket.sendall(request)
+            self._send(argv, stdin, user, deadline, patience)
             while (reply := self._replies.next_reply(self._number)) is None:
                 self._receive(patience)
         except TimeoutError as error:
@@ -69,6 +69,9 @@ class DockerExecTransport:
         except (OSError, ProtocolError, EOFError) as error:
             self.close()
             raise _unreachable(error) from error
+        except HarnessError:  # half of a request was sent, so nothing that follows would be understood
+            self.close()
+            raise
         if reply.timed_out:
             msg = f"'{argv[0]}' did not end in time in the guest."
             raise GuestCommandTimeout(msg, detail=reply.result.stderr[-2000:].decode("utf-8", "replace"))
@@ -101,6 +104,15 @@ class DockerExecTransport:
             self._socket.close()
         with contextlib.suppress(OSError, AttributeError):
             self._stream.close()
+
+    def _send(
+        self, argv: Sequence[str], stdin: Payload, user: str | None, deadline: Deadline, patience: Deadline
+    ) -> None:
+        size = size_of(stdin)
+        first = encode_request(self._number, argv, user=user, timeout_s=deadline.remaining_s, stdin_bytes=size)
+        for piece in chain((first,), pieces_of(stdin)):
+            self._socket.settimeout(max(patience.remaining_s, 0.001))
+            self._socket.sendall(piece)
 
     def _receive(self, patience: Deadline) -> None:
         self._socket.settimeout(max(patience.remaining_s, 0.001))

@@ -8,6 +8,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestCommandTimeout
 from harness.fake_guest import ENOENT, Called, FakeMachine
 from harness.transports.api import OUTPUT_CAP_BYTES, CommandResult
+from harness.transports.payload import Payload, whole
 
 
 class FakeTransport:
@@ -18,14 +19,14 @@ class FakeTransport:
         machine.reach()
 
     def run(
-        self, argv: Sequence[str], *, deadline: Deadline, user: str | None = None, stdin: bytes = b""
+        self, argv: Sequence[str], *, deadline: Deadline, user: str | None = None, stdin: Payload = b""
     ) -> CommandResult:
         """Run one of ``PROGRAMS``, or a program that was put into the guest; see ``Transport.run``."""
         if not argv:
             msg = "argv is empty"
             raise ValueError(msg)
         self.machine.reach()
-        called = Called(argv=tuple(argv), user=user or "root", stdin=stdin, deadline=deadline)
+        called = Called(argv=tuple(argv), user=user or "root", stdin=whole(stdin), deadline=deadline)
         if argv[0] in self.machine.programs:
             return CommandResult(exit_code=0, stdout=self.machine.programs[argv[0]](called))
         program = PROGRAMS.get(argv[0])

@@ -28,18 +28,24 @@ class Reply:
 
 
 def encode_request(
-    number: int, argv: Sequence[str], *, user: str | None, timeout_s: float, stdin: bytes, cap: int = OUTPUT_CAP_BYTES
+    number: int,
+    argv: Sequence[str],
+    *,
+    user: str | None,
+    timeout_s: float,
+    stdin_bytes: int,
+    cap: int = OUTPUT_CAP_BYTES,
 ) -> bytes:
-    """Give the bytes of one request."""
+    """Give the first line of one request; so many bytes of standard input come behind it."""
     header = {
         "id": number,
         "argv": list(argv),
         "user": user,
         "timeout_s": round(timeout_s, 3),
         "cap": cap,
-        "stdin": len(stdin),
+        "stdin": stdin_bytes,
     }
-    return json.dumps(header).encode() + b"\n" + stdin
+    return json.dumps(header).encode() + b"\n"
 
 
 class ReplyReader:

@@ -28,6 +28,7 @@ from harness.stores.memory import MemoryStore
 from harness.systems.fake import FakeSystem
 from harness.transports.api import CommandResult, Transport
 from harness.transports.fake import FakeTransport
+from harness.transports.payload import Payload, size_of, whole
 from harness.verdict import GOOD, Outcome
 from tests.fake_lab import (
     CLEAN,
@@ -271,12 +272,12 @@ class WeakSystem(FakeSystem):
         answer = {**full, "control_open_errno": 0, "control_exec_errno": None, "finished": True, "elapsed_s": 0.001}
         return json.dumps({"items": [answer for _ in items]}).encode()
 
-    def deliver(self, content: bytes, path: str, *, deadline: Deadline) -> CommandResult:
+    def deliver(self, content: Payload, path: str, *, deadline: Deadline) -> CommandResult:
         injection = self._injector.due(Seam.GUEST_DISK)
         if injection is None:
             return super().deliver(content, path, deadline=deadline)
         self._injector.strikes(injection, "deliver")
-        super().deliver(content[: len(content) // 2], path, deadline=deadline)
+        super().deliver(whole(content)[: size_of(content) // 2], path, deadline=deadline)
         return CommandResult(exit_code=1, stderr=b"cat: write error: No space left on device")
 
 
@@ -301,7 +302,7 @@ class FaultedLab(FakeLab):
 
         def installer(of: Build) -> bytes:
             injection = injector.due(Seam.INSTALLER)
-            content = sound.installer(of)
+            content = whole(sound.installer(of))
             if injection is None:
                 return content
             injector.strikes(injection, "installer")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import GuestCommandTimeout, GuestUnreachable
+from harness.errors import GuestCommandTimeout, GuestUnreachable, InputError
 from harness.fake_guest import FakeMachine, Mischief
 from harness.image import Image
 from harness.providers.docker import DockerProvider
@@ -172,6 +174,45 @@ def test_a_flood_is_dropped_and_does_not_fill_memory(real: DockerExecTransport) 
 @pytest.mark.guest
 def test_a_program_that_does_not_read_its_input_is_no_trouble(real: DockerExecTransport) -> None:
     assert real.run(["/bin/true"], stdin=bytes(1024**2), deadline=soon()).ok
+
+
+@dataclass
+class Zeros:
+    """So many mebibytes of zeros, which may end early or be read too late."""
+
+    mib: int
+    given_mib: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.mib * 1024**2
+
+    def pieces(self) -> Iterator[bytes]:
+        yield from (bytes(1024**2) for _ in range(self.given_mib))
+        if self.given_mib < self.mib:
+            msg = "It is shorter."
+            raise InputError(msg)
+
+
+@pytest.mark.guest
+def test_a_large_input_is_in_memory_on_neither_side(real: DockerExecTransport) -> None:
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = real.run(["/usr/bin/wc", "-c"], stdin=Zeros(300, 300), deadline=Deadline.after(60))
+    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
+    assert result.stdout == b"%d\n" % (300 * 1024**2)
+    assert grown_mib < 50
+    agent = real.run(["/bin/sh", "-c", "cat /proc/$(pgrep -of agent.py)/status"], deadline=soon()).stdout.decode()
+    found = re.search(r"VmHWM:\s+(\d+) kB", agent)
+    assert found is not None
+    assert int(found[1]) < 60 * 1024
+
+
+@pytest.mark.guest
+def test_an_input_that_ends_early_closes_the_way_in(real: DockerExecTransport) -> None:
+    with pytest.raises(InputError, match="shorter"):
+        real.run(["/usr/bin/wc", "-c"], stdin=Zeros(4, 2), deadline=soon())
+    with pytest.raises(GuestUnreachable):
+        real.run(["/bin/true"], deadline=soon())
 
 
 @pytest.mark.guest

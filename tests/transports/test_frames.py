@@ -29,10 +29,10 @@ def reply_bytes(number: int, stdout: bytes = b"", stderr: bytes = b"", **more: o
     return json.dumps(header | more).encode() + b"\n" + stdout + stderr
 
 
-def test_a_request_is_one_line_of_json_and_then_its_input() -> None:
-    sent = encode_request(7, ["echo", "주문"], user="trader", timeout_s=1.23456, stdin=b"\n\x00", cap=10)
+def test_a_request_is_one_line_of_json_before_its_input() -> None:
+    sent = encode_request(7, ["echo", "주문"], user="trader", timeout_s=1.23456, stdin_bytes=2, cap=10)
     line, _, rest = sent.partition(b"\n")
-    assert rest == b"\n\x00"
+    assert rest == b""
     assert json.loads(line) == {
         "id": 7,
         "argv": ["echo", "주문"],

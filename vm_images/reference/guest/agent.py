@@ -31,8 +31,27 @@ Json = dict[str, Any]
 CHUNK = 256 * 1024
 
 
+class Input:
+    """A request's input, taken from the harness only as fast as the program takes it: it is never here whole."""
+
+    def __init__(self, requests: BinaryIO, length: int) -> None:
+        self._requests = requests
+        self._left = length
+
+    def piece(self) -> bytes:
+        """Give the next bytes, waiting for them; none at the end, or when the harness has gone."""
+        data = self._requests.read1(min(self._left, CHUNK)) if self._left else b""  # type: ignore[attr-defined]
+        self._left = self._left - len(data) if data else 0
+        return data
+
+    def skip(self) -> None:
+        """Read what the program did not take, so that the next request is found."""
+        while self.piece():
+            pass
+
+
 def pump(
-    process: "subprocess.Popen[bytes]", stdin: bytes, end: float, cap: int
+    process: "subprocess.Popen[bytes]", stdin: Input, end: float, cap: int
 ) -> tuple[bytes, bytes, bool, bool, bool]:
     """Feed and drain a program until it closes its output or the time is over; give outputs, cuts and the timeout."""
     assert process.stdin is not None
@@ -40,7 +59,7 @@ def pump(
     assert process.stderr is not None
     kept: dict[IO[bytes], bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
     cut = {process.stdout: False, process.stderr: False}
-    rest = memoryview(stdin)
+    rest = memoryview(stdin.piece())
     with selectors.DefaultSelector() as selector:
         for stream in kept:
             os.set_blocking(stream.fileno(), False)
@@ -63,7 +82,8 @@ def pump(
             for key, _ in selector.select(min(0.05, end - now)):
                 if key.fileobj is process.stdin:
                     try:
-                        rest = rest[os.write(process.stdin.fileno(), rest[:CHUNK]) :]
+                        rest = rest[os.write(process.stdin.fileno(), rest) :]
+                        rest = rest or memoryview(stdin.piece())
                     except BrokenPipeError:
                         rest = rest[len(rest) :]
                     if not rest:
@@ -81,7 +101,7 @@ def pump(
     return bytes(kept[process.stdout]), bytes(kept[process.stderr]), *cut.values(), False
 
 
-def run(request: Json, stdin: bytes) -> tuple[Json, bytes, bytes]:
+def run(request: Json, stdin: Input) -> tuple[Json, bytes, bytes]:
     """Run one program; whatever goes wrong is in the reply."""
     began = time.monotonic()
     end = began + float(request["timeout_s"])
@@ -131,8 +151,9 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until the input ends."""
     while line := requests.readline(1024 * 1024):
         request = json.loads(line)
-        stdin = requests.read(int(request.get("stdin", 0)))
+        stdin = Input(requests, int(request.get("stdin", 0)))
         reply, out, err = run(request, stdin)
+        stdin.skip()
         reply |= {"out": len(out), "err": len(err)}
         replies.write(json.dumps(reply).encode() + b"\n" + out + err)
         replies.flush()
