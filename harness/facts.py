@@ -11,6 +11,7 @@ from enum import StrEnum
 from harness.attempt import Role
 from harness.build import Component
 from harness.image import Folder
+from harness.machine import Machine
 from harness.observation import Detection, Layer
 from harness.plan import Cell
 from harness.scenario import INSPECT
@@ -143,11 +144,15 @@ class ExclusionSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSeen:
-    """A file below the install folder after the last step; ``sha256`` is None when it could not be opened."""
+    """A file below the install folder after the last step; ``sha256`` is None when it could not be opened.
+
+    ``machine`` is what a program is made for; None where nobody knows.
+    """
 
     path: str
     size_bytes: int
     sha256: str | None
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,16 @@ class Image(Frozen):
         default=None, description="Why there is no such image on this machine; None when there is one."
     )
 
+    def why_not_run(self, machine: Machine | None) -> str | None:
+        """Say why the image does not run a program, to follow its name; None when nothing speaks against it."""
+        if machine is None or self.machines is None or machine in self.machines:
+            return None
+        able = " and ".join(sorted(self.machines))
+        return (
+            f"is made for {machine}, and the image '{self.name}' runs {able} programs only; "
+            f"choose an image that runs {machine}"
+        )
+
     def guest_path(self, windows_path: str) -> str:
         """Give the path by which the guest's own tools reach a Windows path (itself on Windows)."""
         if not self.drives:

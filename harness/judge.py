@@ -485,7 +485,7 @@ def _files(reading: _Reading) -> tuple[FileSeen, ...] | None:
     if cut:
         reading.unread.append("the list of installed files was cut")
     return tuple(
-        FileSeen(path=windows, size_bytes=f.size_bytes, sha256=f.sha256)
+        FileSeen(path=windows, size_bytes=f.size_bytes, sha256=f.sha256, machine=f.machine)
         for f in found
         if (windows := cell.image.windows_path(f.path)) is not None
     )

@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.machine import Machine, machine_of
+
 Json = Mapping[str, object]
 
 #: Longest text that is taken over from a guest; the rest is dropped.
@@ -100,12 +102,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileDigest:
-    """A file that was opened and read; ``sha256`` None with an errno when that failed."""
+    """A file that was opened and read; ``sha256`` None with an errno when that failed.
+
+    ``machine`` is what a program is made for, None where that was not read or its header does not say it.
+    """
 
     path: str
     size_bytes: int
     sha256: str | None
     errno: int | None
+    machine: Machine | None = None
 
 
 def answer(raw: bytes) -> Json:
@@ -320,10 +326,21 @@ def digests(raw: bytes) -> tuple[tuple[FileDigest, ...], bool]:
             size_bytes=number(f.get("size")) or 0,
             sha256=text(f["sha256"]) if isinstance(f.get("sha256"), str) else None,
             errno=number(f.get("errno")),
+            machine=machine_of(_head(f.get("head_b64"))),
         )
         for f in _objects(value.get("files"))
     )
     return found, value.get("truncated") is True
+
+
+def _head(value: object) -> bytes:
+    """Take over a file's first bytes; none when they are not what they should be, as they only ever excuse a build."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        return b""
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        return b""
 
 
 def text(value: object) -> str:

@@ -206,16 +206,10 @@ def why_not_run(cell: Cell) -> str | None:
 
     Looked at are the setup programs that it runs, and the programs of ``launch`` steps that the manifest knows.
     """
-    runs = cell.image.machines
-    if runs is None:
-        return None
     for what, machine in _programs(cell):
-        if machine is not None and machine not in runs:
-            able = " and ".join(sorted(runs))
-            return (
-                f"{what} is made for {machine}, and the image '{cell.image.name}' runs {able} programs only; "
-                f"choose an image that runs {machine}."
-            )
+        why = cell.image.why_not_run(machine)
+        if why is not None:
+            return f"{what} {why}."
     return None
 
 

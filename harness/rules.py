@@ -33,7 +33,7 @@ from harness.scenario import INSPECT
 from harness.verdict import Finding, Need, Outcome
 
 #: Raised with every change of a rule that may change a verdict; part of the judgement key.
-RULES_VERSION = 3
+RULES_VERSION = 4
 
 #: A failure that is only a timeout convicts when the step had at least this many times the control's time.
 TIMEOUT_FACTOR = 3.0
@@ -88,6 +88,20 @@ def _control_of_older(seen: Comparison) -> Finding | None:
         blame=Blame.BUILD,
         refs=(step.seq,),
     )
+
+
+def _not_run_here(seen: Comparison) -> Finding | None:
+    """Match a program that cannot start on this image at all, which an installer did not tell beforehand."""
+    facts, step = seen.facts, seen.facts.failed
+    launch = facts.cell.scenario.steps[step.index].launch if step is not None else None
+    if step is None or launch is None:
+        return None
+    program = fold(facts.cell.build.installed_path(launch.program))
+    file = next((f for f in facts.files or () if fold(f.path) == program), None)
+    why = facts.cell.image.why_not_run(file.machine) if file is not None else None
+    if file is None or why is None:
+        return None
+    return seen.unclear(f"The program {file.path} {why}.", stage=step.kind, refs=(step.seq,))
 
 
 def _control_passed(seen: Comparison) -> Finding | None:
@@ -437,6 +451,7 @@ CONTROL_RULES: tuple[tuple[str, Rule], ...] = (
     ("control.trouble", _control_trouble),
     ("control.older", _control_of_older),
     ("control.passed", _control_passed),
+    ("control.machine", _not_run_here),
     ("control.failed", _control_failed),
     ("control.unfinished", _control_unfinished),
 )
@@ -448,6 +463,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("lab.protection", protection_unproven),
     ("lab.canary", canary_silent),
     ("lab.exclusion", excluded_behind_our_back),
+    ("lab.machine", _not_run_here),
     ("lab.control", control_missing),
     ("older.build", _older_not_whole),
     ("step.failed", _step_failed),

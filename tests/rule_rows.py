@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.facts import Facts
+from harness.facts import Facts, FileSeen
+from harness.machine import Machine
 from harness.observation import Action, Mechanism
 from harness.rules import decide
 from harness.verdict import Finding, Need, Outcome
 from tests.builders import make_cell, make_product, make_update_scenario
-from tests.facts_builders import control, detection, failed_step
+from tests.facts_builders import control, detection, failed_step, failing
 
 CELL = make_cell()
 UPDATE = make_cell(product=make_product("clamav", "2026-11-04", "2026-11-05"), scenario=make_update_scenario())
@@ -46,6 +47,14 @@ def check(row: Row) -> Finding:
 def inconclusive(rule: str, facts: Facts, *says: str, need: Need | None = Need.RETRY, stage: str | None = None) -> Row:
     needs = frozenset({need}) if need is not None else frozenset()
     return Row(facts=facts, rule=rule, outcome=Outcome.INCONCLUSIVE, says=says, needs=needs, stage=stage)
+
+
+def not_run_here(facts: Facts, *, made_for: Machine = Machine.X86) -> Facts:
+    """Give the facts of a launch that fails on an image for 64-bit programs, and what the program is made for."""
+    image = facts.cell.image.model_copy(update={"machines": (Machine.X64,)})
+    cell = facts.cell.model_copy(update={"image": image})
+    program = FileSeen(path=r"c:\demohts\DEMOHTS.EXE", size_bytes=10, sha256="a" * 64, machine=made_for)
+    return replace(failing(facts, failed_step(facts.cell, LAUNCH)), cell=cell, files=(program,))
 
 
 def with_label(facts: Facts, border: int, label: str | None) -> Facts:

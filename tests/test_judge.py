@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.build import Component
 from harness.facts import CanarySeen, Claim, Facts, Owner, SampleSeen, StepStatus
 from harness.image import Folder
 from harness.judge import created_in, judge, read
+from harness.machine import Machine
 from harness.observation import Action, Exclusion, Layer, ScanFailure, Statement, Unread
 from harness.verdict import Outcome
 from tests.attempt_script import (
@@ -31,6 +33,7 @@ from tests.attempt_script import (
     refused,
 )
 from tests.builders import make_build, make_cell, make_file, make_over_older_scenario, make_product, sha256_of
+from tests.fake_project import tiny_program
 
 CELL = make_cell()
 BUILD = CELL.build
@@ -561,6 +564,27 @@ def test_files_are_kept_by_windows_path_and_what_could_not_be_opened_has_no_dige
     )
     files = script.facts().files or ()
     assert [(f.path, f.sha256) for f in files] == [(COMM_WINDOWS, "b" * 64), (r"C:\DemoHTS\한글 파일.dat", None)]
+
+
+@pytest.mark.parametrize(
+    ("head", "machine"),
+    [
+        (base64.b64encode(tiny_program()).decode(), Machine.X64),
+        ("not base64!", None),
+        ("한글", None),
+        (7, None),
+        (None, None),
+        (base64.b64encode(tiny_program().ljust(8192, b"\0")).decode(), None),  # longer than a head is
+    ],
+)
+def test_a_program_s_first_bytes_say_what_it_is_made_for_or_nothing(
+    head: str | int | None, machine: Machine | None
+) -> None:
+    script = Script()
+    script.inspection({"path": f"{DRIVE}/DemoHTS/a.exe", "size": 20, "sha256": "b" * 64, "head_b64": head})
+    facts = script.facts()
+    assert [f.machine for f in facts.files or ()] == [machine]
+    assert facts.unread == ()
 
 
 def test_without_a_last_look_there_is_no_list_of_files() -> None:

@@ -9,6 +9,7 @@ import pytest
 from harness.attempt import Role
 from harness.errors import Blame
 from harness.facts import Facts, Owner
+from harness.machine import Machine
 from harness.observation import Action
 from harness.rules import decide
 from harness.verdict import Need, Outcome
@@ -36,6 +37,7 @@ from tests.rule_rows import (
     alert,
     check,
     failing_control,
+    not_run_here,
     with_label,
     without_sample,
 )
@@ -55,6 +57,14 @@ CONTROL_ROWS = {
         rule="control.passed",
         outcome=Outcome.COMPATIBLE,
         says=("without a security product",),
+    ),
+    "a program that the image does not run is nobody's fault": Row(
+        facts=not_run_here(control()),
+        controls=(not_run_here(control(attempt_id="c2")),),
+        rule="control.machine",
+        outcome=Outcome.INCONCLUSIVE,
+        stage="launch",
+        says=("DEMOHTS.EXE is made for x86", "image 'reference' runs x64 programs only"),
     ),
     "the same failure in two controls is the build's fault": Row(
         facts=failed_control("c1", detail="ended after 3 s"),
@@ -489,6 +499,21 @@ FAILED_ROWS = {
 @pytest.mark.parametrize("row", FAILED_ROWS.values(), ids=FAILED_ROWS.keys())
 def test_rule_3_a_failed_step_is_judged_by_its_control(row: Row) -> None:
     check(row)
+
+
+def test_rule_3_a_program_that_the_image_does_not_run_says_nothing_about_the_build_or_the_product() -> None:
+    facts = not_run_here(good())
+    for controls in ((), BOTH, (failing_control("c2", LAUNCH),)):
+        finding = decide(facts, controls)
+        assert (finding.rule, finding.outcome, finding.blame) == ("lab.machine", Outcome.INCONCLUSIVE, Blame.LAB)
+        assert finding.needs == frozenset(), "no further guest of this image helps"
+
+
+def test_rule_3_a_program_that_the_image_runs_is_judged_by_its_failure() -> None:
+    assert decide(not_run_here(good(), made_for=Machine.X64), BOTH).rule == "step.failed"
+    started = not_run_here(good())
+    later = replace(failing(good(), failed_step(CELL, CONNECT)), cell=started.cell, files=started.files)
+    assert decide(later, BOTH).rule == "step.failed", "it was started, whatever it is made for"
 
 
 @pytest.mark.parametrize(

@@ -194,12 +194,14 @@ class FakeSystem:
     def inspect(self, folder: str, *, deadline: Deadline) -> bytes:
         """Open and hash what lies below a folder; see ``Watcher.inspect``."""
         self._happens("inspect", deadline)
-        files = []
+        files: list[dict[str, object]] = []
         for path in sorted(p for p in self._machine.files if p.startswith(self.image.guest_path(folder) + "/")):
             size = len(self._machine.files[path])
             errno, content = self._machine.opened(path)
             digest = None if errno else hashlib.sha256(content).hexdigest()
             files.append({"path": path, "size": size, "sha256": digest, "errno": errno or None})
+            if path.endswith(".exe") and not errno:
+                files[-1]["head_b64"] = base64.b64encode(content[:1024]).decode("ascii")
         return _answer({"files": files, "truncated": False})
 
     def start_service(self, service: Service, files: Mapping[str, bytes], *, deadline: Deadline) -> None:

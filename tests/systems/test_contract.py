@@ -16,6 +16,7 @@ from harness import look
 from harness.deadline import Deadline
 from harness.fake_guest import FakeMachine, Mischief
 from harness.image import Folder, Image
+from harness.machine import Machine
 from harness.providers.docker import DockerProvider
 from harness.scenario import ReadyPort, Service
 from harness.systems.api import GuestSystem
@@ -24,6 +25,7 @@ from harness.systems.wine import WineSystem
 from harness.transports.docker_exec import DockerExecTransport
 from harness.transports.fake import FakeTransport
 from tests.builders import make_image
+from tests.fake_project import tiny_program
 from tests.zip_files import write_zip
 
 ENDS = r"C:\windows\system32\cmd.exe"
@@ -194,6 +196,15 @@ def test_an_inspection_gives_the_digest_of_every_file_below_a_folder(given: Give
     assert not cut
     digests = {f.path.rpartition("/")[2]: f.sha256 for f in found}
     assert digests == {"a.dll": hashlib.sha256(b"aa").hexdigest(), "b.txt": hashlib.sha256(b"bb").hexdigest()}
+
+
+def test_an_inspection_says_what_a_program_is_made_for(given: Given) -> None:
+    root = given.path(Folder.APPDATA, "programs")
+    for name, content in (("a.exe", tiny_program()), ("b.exe", b"no program"), ("c.dll", tiny_program())):
+        given.guest.admin.push(content, given.guest.image.guest_path(f"{root}\\{name}"), deadline=soon())
+    found, _ = look.digests(given.guest.inspect(root, deadline=soon()))
+    machines = {f.path.rpartition("/")[2]: f.machine for f in found}
+    assert machines == {"a.exe": Machine.X64, "b.exe": None, "c.dll": None}
 
 
 def test_a_picture_is_a_png(given: Given) -> None:
