@@ -27,7 +27,8 @@ lint: setup  ## style and types alone
 
 chaos: setup  ## attacks, each ending non-zero on a wrong verdict, a loss or a leak; SEED=N for other ones
 	@set -e; export HTS_CHAOS_SEED=$(SEED) HTS_CHAOS_CUTS=300; \
-	$(BIN)/python -m tests.faults.chaos_fakes; \
+	$(BIN)/python -m tests.faults.chaos_fakes --seed $(SEED); \
+	$(BIN)/python -m tests.faults.chaos_guests --seed $(SEED); \
 	$(BIN)/python -m tests.chaos.kill_runs --json --seed $(SEED) --rounds 100; \
 	$(BIN)/python -m tests.chaos.kill_runs --json --seed $(SEED) --rounds 6 --guests docker; \
 	$(BIN)/python -m pytest -q --timeout 900 tests/stores/test_power_cut.py; \

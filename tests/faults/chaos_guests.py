@@ -1,0 +1,367 @@
+"""Blows at random moments of cells on real guests: ``python -m tests.faults.chaos_guests [--cells 60] [--seed 0]``.
+
+Each cell is run by the session as any cell is, with its control made beforehand; one of its guests is struck at a
+random call into it. A verdict is wrong when it is neither what the same cell is documented to be without a blow nor
+INCONCLUSIVE; and an attempt that is called good although its protection was hurt before the last canary is a wrong
+green whatever the cell's verdict. Ends with 1 on a wrong verdict or a leak. ``--only N`` makes the N-th cell again.
+
+Not done here, and why: the host's disk and engine are shared (the store's full disk is a small tmpfs, in the tests);
+a container has the host's clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import secrets
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from harness.attempt import Attempt, AttemptMeta, Kind, Role
+from harness.judge import judge
+from harness.load import LoadedSuite, load_suite
+from harness.plan import Cell, Plan, expand
+from harness.products import ADAPTERS, parser_of
+from harness.providers.api import Endpoint
+from harness.providers.docker import DockerProvider
+from harness.rig import ROOT, Images, make_rig
+from harness.run_cell import Rig, run_cell
+from harness.session import Options, run
+from harness.stores.api import RunInfo, RunState
+from harness.stores.memory import MemoryStore
+from harness.systems.api import GuestSystem
+from harness.transports.api import CommandResult, Transport
+from harness.verdict import GOOD, Outcome
+from tests.faults.blows import Arm, Blow, blows
+from tests.faults.report import count, end, result, table
+
+CELLS = 60
+
+#: What a step may take here: a program that is frozen for good is not waited for a minute.
+STEP_S = 20.0
+
+FRESH, UPDATED = "fresh-install", "released-then-updated"
+
+#: The cells that are struck, and what each is documented to be (scenarios/suites/full.expected.yaml).
+TRUE: Mapping[tuple[str, str, str, str], Outcome] = {
+    ("1.0.0", "clamav", "2026-11-04", FRESH): Outcome.COMPATIBLE,
+    ("1.0.0", "clamav", "2026-11-05", FRESH): Outcome.QUARANTINED,
+    ("1.0.0", "clamav", "2026-11-04+2026-11-05", UPDATED): Outcome.QUARANTINED,
+    ("1.0.0", "clamav", "2026-11-04+2026-11-08", UPDATED): Outcome.COMPATIBLE,
+    ("1.2.0", "clamav", "2026-11-04", FRESH): Outcome.BUILD_FAULT,
+    ("1.0.0", "fapolicyd", "baseline", FRESH): Outcome.COMPATIBLE,
+    ("1.0.0", "fapolicyd", "strict-1", FRESH): Outcome.BLOCKED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One struck cell. ``third``: not a guest with the product is struck but every third control, the first of all."""
+
+    number: int
+    cell: Cell
+    true: Outcome
+    blow: Blow
+    at: int
+    guest: int
+    third: bool = False
+
+    def __str__(self) -> str:
+        where = "one control in three" if self.third else f"guest {self.guest}"
+        return f"case {self.number}: {self.cell.id}, {self.blow.name} at call {self.at} of {where}"
+
+
+@dataclass(slots=True)
+class Struck:
+    """What came of one struck cell."""
+
+    case: Case
+    blow_said: str = "the guest was not called so often"
+    fell_at: float | None = None
+    outcome: Outcome | None = None
+    stage: str | None = None
+    rule: str = ""
+    reason: str = ""
+    false_proof: str = ""
+    guests: int = 0
+    leaks: tuple[str, ...] = ()
+    took_s: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """Name it in the words of the report."""
+        if self.outcome is None:
+            return "lost"
+        if self.false_proof or (self.outcome in GOOD and self.outcome is not self.case.true):
+            return "wrong green"
+        if self.outcome is Outcome.INCONCLUSIVE:
+            return "inconclusive"
+        return "right" if self.outcome is self.case.true else "wrong red"
+
+
+class StruckTransport:
+    """A way into a guest that lets a blow fall at the so many-th call."""
+
+    def __init__(self, inner: Transport, fall: Callable[[], None]) -> None:
+        self._inner, self._fall = inner, fall
+        self.calls = 0
+        self.falls_at: int | None = None
+
+    def run(self, argv: Sequence[str], **more: object) -> CommandResult:
+        self._count()
+        return self._inner.run(argv, **more)  # type: ignore[arg-type]  # handed on
+
+    def push(self, content: bytes, path: str, **more: object) -> None:
+        self._count()
+        self._inner.push(content, path, **more)  # type: ignore[arg-type]  # handed on
+
+    def pull(self, path: str, **more: object) -> tuple[bytes, bool]:
+        self._count()
+        return self._inner.pull(path, **more)  # type: ignore[arg-type]  # handed on
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _count(self) -> None:
+        self.calls += 1
+        if self.calls == self.falls_at:
+            self._fall()
+
+
+class Lab:
+    """Real guests, the cells that are struck in them, and their controls."""
+
+    def __init__(self) -> None:
+        suite = ROOT / "scenarios" / "suites" / "full.yaml"
+        self.loaded: LoadedSuite = load_suite(
+            suite, images=Images(ROOT / "vm_images"), known_products=tuple(ADAPTERS), progress=_silent
+        )
+        self.rig = make_rig("docker", self.loaded)
+        assert isinstance(self.rig.provider, DockerProvider)
+        self.arm = Arm(self.rig.provider.client)
+        cells = [_hasty(cell) for cell in expand(self.loaded.suite).cells]
+        self.cells = {key: next(c for c in cells if _key(c) == key) for key in TRUE}
+        self._controls: dict[str, list[Attempt]] = {}
+
+    def controls_of(self, cell: Cell, run_id: str) -> list[Attempt]:
+        """Make a cell's controls once: two, as a build that fails by itself needs."""
+        control = cell.control()
+        key = control.execution_key()
+        if key not in self._controls:
+            made: list[Attempt] = []
+            while len(made) < 2:
+                meta = AttemptMeta(
+                    id=f"control-{len(made)}",
+                    cell=control,
+                    role=Role.CONTROL,
+                    ordinal=len(made) + 1,
+                    nonce=secrets.token_hex(6),
+                    provider="docker",
+                    tool_version="chaos",
+                    started_at=datetime.now(UTC),
+                )
+                made.append(run_cell(meta, self.rig, run_id=run_id))
+            self._controls[key] = made
+        return self._controls[key]
+
+    def strike(self, case: Case) -> Struck:
+        """Run one case to its verdict."""
+        struck = Struck(case=case)
+        begun = time.monotonic()
+        threads = set(threading.enumerate())
+        run_id = f"chaos-{case.number}-{secrets.token_hex(3)}"
+        store = MemoryStore()
+        plan = Plan(suite=self.loaded.suite.model_copy(update={"retries": 1, "confirm": 2}), cells=(case.cell,))
+        if not case.third:
+            self._begin(store, plan, run_id, self.controls_of(case.cell, run_id))
+        rig = self._struck_rig(case, struck)
+        options = Options(run_id=run_id, jobs=1, provider="docker", fresh=True, resume=not case.third)
+        done = run(plan, rig=rig, store=store, parsers=parser_of, options=options)
+        self.arm.rest()
+        judgement = done.judgements.get(case.cell.id)
+        struck.guests = done.attempts_made
+        if judgement is not None:
+            struck.outcome, struck.stage = judgement.outcome, judgement.stage
+            struck.rule, struck.reason = judgement.rule, judgement.reason
+            struck.false_proof = self._false_proof(case, struck, store, run_id)
+        left = self.rig.provider.sweep(run_id)
+        threads_left = [t.name for t in threading.enumerate() if t not in threads]
+        struck.leaks = tuple([f"{left} guests"] * bool(left) + [f"thread {name}" for name in threads_left])
+        struck.took_s = time.monotonic() - begun
+        return struck
+
+    def _begin(self, store: MemoryStore, plan: Plan, run_id: str, controls: Iterable[Attempt]) -> None:
+        """Begin a run that has its controls already, as one that was interrupted behind them would."""
+        info = RunInfo(
+            id=run_id,
+            suite="chaos",
+            lab="reference",
+            provider="docker",
+            tool_version="chaos",
+            started_at=datetime.now(UTC),
+            finished_at=None,
+            state=RunState.RUNNING,
+            drill=True,
+            expected_cells=len(plan.cells),
+        )
+        store.start_run(info, plan)
+        for made in controls:
+            claim = store.claim(run_id, made.cell, role=made.meta.role, ordinal=made.meta.ordinal)
+            store.save(claim, replace(made, meta=made.meta.model_copy(update={"id": claim.attempt_id})))
+
+    def _struck_rig(self, case: Case, struck: Struck) -> Rig:
+        guests: Counter[bool] = Counter()
+
+        def connect(endpoint: Endpoint) -> Transport:
+            def fall() -> None:
+                now = time.time()
+                fell, struck.blow_said = self.arm.strike(endpoint.address, case.blow)
+                struck.fell_at = now if fell else None
+
+            return StruckTransport(self.rig.connect(endpoint), fall)
+
+        def system(cell: Cell, transport: Transport) -> GuestSystem:
+            guests[cell.is_control] += 1
+            number = guests[cell.is_control]
+            meant = number % 3 == 1 if case.third else number == case.guest
+            if meant and cell.is_control is case.third and isinstance(transport, StruckTransport):
+                transport.falls_at = case.at
+            return self.rig.system(cell, transport)
+
+        return replace(self.rig, connect=connect, system=system)
+
+    def _false_proof(self, case: Case, struck: Struck, store: MemoryStore, run_id: str) -> str:
+        """Say which attempt is called good although its protection was hurt before its last canary."""
+        at = struck.fell_at
+        if not case.blow.hurts_protection or at is None:
+            return ""
+        attempts = store.attempts(run_id, case.cell)
+        controls = store.attempts(run_id, case.cell.control())
+        findings = judge(attempts, controls, parsers=parser_of).findings
+        for attempt, finding in zip(attempts, findings, strict=True):
+            began = attempt.meta.started_at.timestamp()
+            ended = attempt.meta.finished_at.timestamp() if attempt.meta.finished_at is not None else began
+            canaries = attempt.of(Kind.CANARY)
+            last = began + canaries[-1].host_mono_s if canaries else began
+            if began <= at <= ended and at < last and finding.outcome in GOOD:
+                return f"{finding.outcome} {last - at:.1f} s before the last canary"
+        return ""
+
+
+def _silent(_text: str) -> None:
+    return None
+
+
+def _key(cell: Cell) -> tuple[str, str, str, str]:
+    labels = "+".join(signature.label for signature in cell.product.schedule)
+    return cell.build.version, cell.product.name, labels, cell.scenario.name
+
+
+def _hasty(cell: Cell) -> Cell:
+    """Give the same cell with steps that are soon out of time."""
+    steps = tuple(
+        step.model_copy(
+            update={step.kind: step.action.model_copy(update={"timeout_s": min(step.action.timeout_s, STEP_S)})}
+        )
+        for step in cell.scenario.steps
+    )
+    return cell.model_copy(update={"scenario": cell.scenario.model_copy(update={"steps": steps})})
+
+
+def cases(cells: Mapping[tuple[str, str, str, str], Cell], *, many: int, seed: int) -> list[Case]:
+    """Draw cases: every blow comes up once before any comes up again, each at a random call of a random cell."""
+    dice = random.Random(f"guests/{seed}")  # noqa: S311 - repeatable on purpose
+    pairs: list[tuple[Blow, tuple[str, str, str, str]]] = []
+    names = sorted({blow.name for cell in cells.values() for blow in blows(cell.product)})
+    drawn: list[Case] = []
+    while len(drawn) < many:
+        if not pairs:
+            for name in names:
+                fitting = [
+                    (blow, key)
+                    for key, cell in sorted(cells.items())
+                    for blow in blows(cell.product)
+                    if blow.name == name and (not blow.updates or len(cell.product.schedule) > 1)
+                ]
+                pairs.append(dice.choice(fitting))
+            dice.shuffle(pairs)
+            third = ("1.0.0", "clamav", "2026-11-04", FRESH)
+            kill = next(b for b in blows(cells[third].product) if b.name == "kill the program")
+            drawn.append(_case(len(drawn), cells[third], third, kill, dice, third=True))
+            continue
+        blow, key = pairs.pop()
+        drawn.append(_case(len(drawn), cells[key], key, blow, dice))
+    return drawn
+
+
+def _case(
+    number: int, cell: Cell, key: tuple[str, str, str, str], blow: Blow, dice: random.Random, *, third: bool = False
+) -> Case:
+    at = dice.randint(26, 34) if third else dice.randint(blow.since, blow.until)  # a control is called less often
+    return Case(number=number, cell=cell, true=TRUE[key], blow=blow, at=at, guest=1, third=third)
+
+
+def summary(done: Sequence[Struck], *, seed: int, took_s: float) -> dict[str, object]:
+    """Count what came of all cells."""
+    verdicts = [struck.verdict for struck in done]
+    return result(
+        "chaos_guests",
+        {
+            "faulted_cells": count(len(done)),
+            "blows_that_fell": count(sum(struck.fell_at is not None for struck in done)),
+            "guests": count(sum(struck.guests for struck in done)),
+            "verdicts_right": count(verdicts.count("right")),
+            "verdicts_inconclusive": count(verdicts.count("inconclusive")),
+            "wrong_greens": count(verdicts.count("wrong green"), goal=0),
+            "wrong_reds": count(verdicts.count("wrong red"), goal=0),
+            "verdicts_lost": count(verdicts.count("lost"), goal=0),
+            "leaks": count(sum(len(struck.leaks) for struck in done), goal=0),
+            "seconds": count(round(took_s)),
+        },
+        cut=None if len(done) >= CELLS else f"{len(done)} cells instead of {CELLS}",
+        seed=seed,
+    )
+
+
+def by_blow(done: Sequence[Struck]) -> str:
+    """Lay out what came of each blow."""
+    kinds = ("right", "inconclusive", "wrong green", "wrong red", "lost")
+    rows: list[list[object]] = [["blow", "cells", *kinds]]
+    for name in sorted({struck.case.blow.name for struck in done}):
+        verdicts = [struck.verdict for struck in done if struck.case.blow.name == name]
+        rows.append([name, len(verdicts), *(verdicts.count(kind) for kind in kinds)])
+    return table(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=CELLS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, metavar="N", help="the N-th case of the seed alone")
+    asked = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)
+    lab = Lab()
+    drawn = cases(lab.cells, many=asked.cells, seed=asked.seed)
+    begun = time.monotonic()
+    done = []
+    for case in drawn if asked.only is None else [drawn[asked.only]]:
+        struck = lab.strike(case)
+        done.append(struck)
+        print(
+            f"{struck.verdict:12} {case} ({struck.blow_said}) -> {struck.outcome} {struck.stage or ''}"
+            f" ({struck.rule}) {struck.reason} {struck.false_proof} {' '.join(struck.leaks)}"
+            f" [{struck.guests} guests, {struck.took_s:.0f} s]",
+            flush=True,
+        )
+    print(by_blow(done))
+    return end(summary(done, seed=asked.seed, took_s=time.monotonic() - begun))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Blows at real guests: six of those that ``make chaos`` deals, and what the drill makes of what it sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from harness.image import Image
+from harness.transports.api import CommandResult, Transport
+from harness.verdict import Outcome
+from tests.builders import make_cell
+from tests.faults.blows import Blow, blows
+from tests.faults.chaos_guests import FRESH, TRUE, UPDATED, Case, Lab, Struck, StruckTransport, by_blow, cases, summary
+from tests.faults.report import unmet
+
+CLEAN = ("1.0.0", "clamav", "2026-11-04", FRESH)
+INCIDENT = ("1.0.0", "clamav", "2026-11-04+2026-11-05", UPDATED)
+STRICT = ("1.0.0", "fapolicyd", "strict-1", FRESH)
+
+
+@pytest.fixture(scope="module")
+def lab(reference_image: Image) -> Lab:
+    del reference_image  # its fixture says why there are no guests
+    return Lab()
+
+
+@pytest.mark.guest
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("key", "name", "at"),
+    [
+        (CLEAN, "kill clamd", 40),
+        (CLEAN, "swap signatures", 40),
+        (CLEAN, "an exclusion behind our back", 35),
+        (INCIDENT, "a reload that silently fails", 30),
+        (STRICT, "kill fapolicyd", 35),
+        (CLEAN, "drop the network, and back", 50),
+    ],
+)
+def test_a_cell_that_is_struck_is_judged_right_or_not_at_all(
+    lab: Lab, key: tuple[str, str, str, str], name: str, at: int
+) -> None:
+    cell = lab.cells[key]
+    blow = next(b for b in blows(cell.product) if b.name == name)
+    struck = lab.strike(Case(number=0, cell=cell, true=TRUE[key], blow=blow, at=at, guest=1))
+    assert struck.fell_at is not None, struck.blow_said
+    assert struck.verdict in {"right", "inconclusive"}, struck.reason + struck.false_proof
+    assert struck.leaks == ()
+
+
+# --- the drill itself -------------------------------------------------------------------------------------------------
+
+HARMLESS = Blow(name="harmless")
+
+
+def struck(outcome: Outcome | None, *, true: Outcome = Outcome.COMPATIBLE, false_proof: str = "") -> Struck:
+    case = Case(number=0, cell=make_cell(), true=true, blow=HARMLESS, at=1, guest=1)
+    return Struck(case=case, outcome=outcome, false_proof=false_proof)
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict"),
+    [
+        (struck(Outcome.COMPATIBLE), "right"),
+        (struck(Outcome.INCONCLUSIVE), "inconclusive"),
+        (struck(Outcome.BROKEN), "wrong red"),
+        (struck(Outcome.COMPATIBLE, true=Outcome.QUARANTINED), "wrong green"),
+        (struck(Outcome.BLOCKED, true=Outcome.QUARANTINED), "wrong red"),
+        (struck(Outcome.INCONCLUSIVE, false_proof="COMPATIBLE 3 s before the last canary"), "wrong green"),
+        (struck(None), "lost"),
+    ],
+)
+def test_what_came_of_a_struck_cell_is_named(seen: Struck, verdict: str) -> None:
+    assert seen.verdict == verdict
+
+
+def test_a_wrong_verdict_a_loss_and_a_leak_miss_their_goals() -> None:
+    assert unmet(summary([struck(Outcome.COMPATIBLE)], seed=0, took_s=1)) == []
+    leaky = struck(Outcome.COMPATIBLE)
+    leaky.leaks = ("1 guests",)
+    done = [struck(Outcome.BROKEN), struck(Outcome.COMPATIBLE, true=Outcome.BROKEN), struck(None), leaky]
+    assert unmet(summary(done, seed=0, took_s=1)) == ["wrong_greens", "wrong_reds", "verdicts_lost", "leaks"]
+    assert "harmless" in by_blow(done)
+
+
+def test_every_blow_comes_up_before_any_comes_up_again_and_the_same_seed_draws_the_same() -> None:
+    cell = make_cell()
+    two = cell.product.model_copy(update={"schedule": (*cell.product.schedule, *cell.product.schedule)})
+    other = cell.product.schedule[0].model_copy(update={"label": "2026-11-05", "marker": "2026-11-05"})
+    known = (*cell.product.schedule, other)
+    cells = {
+        key: cell.model_copy(update={"product": two.model_copy(update={"name": key[1], "known": known})})
+        for key in TRUE
+    }
+    names = {blow.name for one in cells.values() for blow in blows(one.product)}
+    drawn = cases(cells, many=len(names) + 1, seed=3)
+    assert {case.blow.name for case in drawn} == names
+    assert sum(case.third for case in drawn) == 1
+    assert [str(case) for case in drawn] == [str(case) for case in cases(cells, many=len(names) + 1, seed=3)]
+
+
+def test_a_blow_falls_at_its_call_and_once() -> None:
+    fallen: list[int] = []
+
+    class Inner:
+        def run(self, argv: Sequence[str], **_more: object) -> CommandResult:
+            return CommandResult(exit_code=0, stdout=json.dumps([*argv]).encode())
+
+        def push(self, content: bytes, path: str, **_more: object) -> None:
+            del content, path
+
+        def pull(self, path: str, **_more: object) -> tuple[bytes, bool]:
+            return path.encode(), False
+
+        def close(self) -> None:
+            return None
+
+    inner: Transport = Inner()
+    way_in = StruckTransport(inner, lambda: fallen.append(way_in.calls))
+    way_in.falls_at = 2
+    way_in.push(b"", "/a")
+    assert way_in.pull("/b") == (b"/b", False)
+    assert way_in.run(["/c"]).ok
+    way_in.close()
+    assert fallen == [2]
