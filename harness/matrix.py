@@ -221,6 +221,7 @@ class MatrixCell(Frozen):
     profile: Named
     product_version: Text
     test_product: bool = False
+    older: MatrixBuild | None = Field(default=None, description="The build that an 'update' step starts from.")
     signature: Named
     signature_from: Text
     signature_components: dict[str, Text]

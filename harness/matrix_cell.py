@@ -12,6 +12,7 @@ from pydantic import (
 
 from harness.attempt import Attempt, AttemptMeta, Kind, Role
 from harness.behaviour import TEST_PRODUCTS
+from harness.build import Build
 from harness.errors import Blame
 from harness.facts import AttributedDetection, Facts, Owner, StepSeen
 from harness.judgement import Judgement
@@ -155,7 +156,8 @@ def _asked(cell: Cell) -> dict[str, object]:
     return {
         "key": cell.execution_key(),
         "id": cell.id,
-        "build": MatrixBuild(name=build.name, version=build.version, sha256=build.installer.sha256),
+        "build": _build(build),
+        "older": _build(cell.older) if cell.older is not None else None,
         "image": cell.image.name,
         "image_content": cell.image.content,
         "provider": cell.image.provider,
@@ -175,6 +177,10 @@ def _asked(cell: Cell) -> dict[str, object]:
         "evidence": (),
         "duration_s": None,
     }
+
+
+def _build(build: Build) -> MatrixBuild:
+    return MatrixBuild(name=build.name, version=build.version, sha256=build.installer.sha256)
 
 
 def _cell(cell: Cell, judgement: Judgement | None) -> MatrixCell:

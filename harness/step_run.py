@@ -18,7 +18,7 @@ from harness import look
 from harness.attempt import INSTALL_JOB, LAUNCH_JOB, UNINSTALL_JOB, UPDATE_JOB, Kind
 from harness.build import Build, BuildKind, fold
 from harness.deadline import Deadline
-from harness.errors import GuestCommandTimeout
+from harness.errors import GuestCommandTimeout, InputError
 from harness.image import Folder
 from harness.plan import Cell
 from harness.products.api import Product, Record, Scans
@@ -328,10 +328,14 @@ class StepRunner:
 
     def _fill(self, fill: Fill, within: Deadline) -> bool:
         which = fill.field if fill.field is not None else fill.field_number or 1
+        value = fill.text or ""
+        if fill.secret is not None:
+            if fill.secret not in self._secrets:
+                raise InputError(f"The secret '{fill.secret}' of the run is not among the suite's any more.")
+            value = self._secrets[fill.secret].reveal()
         for _ in within.poll(LOOK_EVERY_S):
             if within.expired:
                 break
-            value = (fill.text or "") if fill.secret is None else self._secrets[fill.secret].reveal()
             filled = self._guest.fill(window=fill.window, field=which, value=value, deadline=_patience(within))
             if filled is not None:
                 self._shows_secret = self._shows_secret or (fill.secret is not None and not filled.hidden)

@@ -15,11 +15,11 @@ from harness.facts import ExclusionSeen
 from harness.image import Lab
 from harness.inert_text import visible
 from harness.matrix import Assurance, Matrix, MatrixCell, matrix_schema
-from harness.matrix_cell import NOT_FINISHED, cell_of, matrix_of, product_seen
+from harness.matrix_cell import NOT_FINISHED, cell_of, matrix_of, product_seen, without_evidence
 from harness.renderers.api import Report
 from harness.settle import settle
 from harness.verdict import Outcome
-from tests.builders import make_cell, make_plan, make_product
+from tests.builders import make_build, make_cell, make_over_older_scenario, make_plan, make_product
 from tests.renderers.sample_run import (
     HOSTILE,
     TAKEN,
@@ -69,6 +69,15 @@ def test_the_matrix_has_every_field_of_the_contract() -> None:
         assert all(set(d) >= DETECTION_FIELDS for d in each["detections"])
         assert all(set(e) == {"kind", "path", "sha256"} for e in each["evidence"])
         assert all(set(c) >= {"layer", "folder", "when", "reacted", "after_s"} for c in each["protection"]["canaries"])
+
+
+def test_a_cell_names_the_older_build_that_its_update_starts_from_and_no_other_does() -> None:
+    older = make_build("0.9.0")
+    over = make_cell(older=older, scenario=make_over_older_scenario())
+    shown = without_evidence(over, Outcome.INCONCLUSIVE, "Nothing ran.").older
+    assert shown is not None
+    assert (shown.version, shown.sha256) == ("0.9.0", older.installer.sha256)
+    assert without_evidence(make_cell(), Outcome.INCONCLUSIVE, "Nothing ran.").older is None
 
 
 def test_the_schema_file_is_what_the_types_say() -> None:

@@ -12,7 +12,7 @@ from harness import look
 from harness.attempt import AttemptMeta, Event, Kind, Role
 from harness.build import Build, BuildFile, BuildKind
 from harness.deadline import Deadline
-from harness.errors import GuestCommandTimeout, GuestUnreachable
+from harness.errors import GuestCommandTimeout, GuestUnreachable, InputError
 from harness.fake_guest import FakeMachine, FakeProgram, Mischief
 from harness.image import Folder
 from harness.plan import NO_PRODUCT
@@ -672,3 +672,8 @@ def test_a_dwell_looks_again_at_every_second_that_it_was_asked_for_also_its_last
     assert 0 < len(borders) <= len(again) if again else borders == []
     assert set(borders) <= {6}
     assert len(desk.recorder.attempt().of(Kind.SCREENSHOT)) == len(borders)
+
+
+def test_a_secret_that_is_there_no_more_when_a_run_is_resumed_is_the_users_trouble() -> None:
+    with pytest.raises(InputError, match="'ACCOUNT' of the run is not among"):
+        Desk().run(*RUNNING, "self_update", login({"field": "비밀번호", "secret": "ACCOUNT"}))

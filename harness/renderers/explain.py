@@ -61,6 +61,8 @@ def _verdict(cell: MatrixCell) -> Iterator[str]:
     product = shown_product(cell.product)
     yield f"  {_short(product + version)}: {_short(column_of(cell).title)}{_short(f' ({parts})' if parts else '')}"
     yield f"  {cell.lab.value} lab, image {_short(cell.image)}, build {_short(cell.build.sha256)}"
+    if cell.older is not None:
+        yield f"  installed over build {_short(cell.older.version)} {_short(cell.older.sha256)}"
 
 
 def _what_happened(cell: MatrixCell) -> Iterator[str]:

@@ -343,7 +343,7 @@
         h("div", null,
           pill(c.outcome, w("o." + c.outcome) + where),
           h("h2", { id: "panel-title", tabindex: "-1" }, title(c)),
-          h("p", { class: "quiet" }, [c.build.name, c.build.version].join(" ") + " · " + c.scenario + " · " + w("lab." + metaShelf.at(0).lab) + " · " + c.image)),
+          h("p", { class: "quiet" }, [c.build.name, c.build.version].join(" ") + (c.older ? " " + w("over.older", { version: c.older.version }) : "") + " · " + c.scenario + " · " + w("lab." + metaShelf.at(0).lab) + " · " + c.image)),
         h("div", { class: "p-nav" },
           nav("BACK", "previous", () => open(next(-1)), next(-1) === undefined),
           nav("FORTH", "next", () => open(next(1)), next(1) === undefined),
@@ -585,7 +585,7 @@
     return section(w("attempts"), table([w("attempt"), w("outcome"), w("reason")], [...own, ...controls].map(row), true));
   };
   const identity = (c) => section(w("identity"), h("dl", { class: "facts ids" },
-    fact(w("id.cell"), h("a", { href: location.href.split("#")[0] + address([["lang", lang], ["cell", places.get(at).id]]), title: w("id.link") }, mono(c.id))), fact(w("id.key"), mono(c.key)), fact(w("id.build"), mono(c.build.sha256)), fact(w("id.image"), mono(c.image_content)),
+    fact(w("id.cell"), h("a", { href: location.href.split("#")[0] + address([["lang", lang], ["cell", places.get(at).id]]), title: w("id.link") }, mono(c.id))), fact(w("id.key"), mono(c.key)), fact(w("id.build"), mono(c.build.sha256)), c.older && fact(w("id.older"), mono(c.older.sha256)), fact(w("id.image"), mono(c.image_content)),
     (c.evidence ?? []).length > 0 && fact(w("id.blobs"), c.evidence.map((e) => h("div", null, h("span", { class: "quiet" }, e.kind + " "), mono(e.sha256))))));
 
   // --- start ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 import pytest
 
+from harness.matrix import MatrixBuild
 from harness.renderers.explain import explain
+from tests.builders import make_matrix_cell
 from tests.renderers.sample_run import hostile_report, sample_report
 
 INCIDENT = "1.0.0/reference/clamav-standard/2026-11-04+2026-11-05/released-then-updated"
@@ -71,3 +73,10 @@ def test_nothing_in_it_acts_on_a_terminal() -> None:
     assert not any(ord(c) < 0x20 and c != "\n" for c in text)
     assert "\u202e" not in text
     assert len(text) < 6000
+
+
+def test_a_cell_over_an_older_build_names_it() -> None:
+    older = MatrixBuild(name="DemoHTS", version="0.9.0", sha256="9" * 64)
+    cell = make_matrix_cell(older=older)
+    assert f"installed over build 0.9.0 {'9' * 12}" in explain(cell, None)
+    assert "installed over" not in explain(make_matrix_cell(), None)
