@@ -15,6 +15,7 @@ from harness import products, providers
 from harness.errors import HarnessError
 from harness.plug_ins import Group, PlugIn, found, part, plug_in
 from harness.renderers.api import RENDERERS
+from harness.yaml_files import load_image_definition
 
 TOOL_TIMEOUT_S = 20
 MIN_FREE_GIB = 6
@@ -49,7 +50,7 @@ def examine(root: Path) -> tuple[Examined, ...]:
     return (
         _python(),
         engine,
-        *(_image(path.parent, engine_answers=engine.ok) for path in sorted((root / "vm_images").glob("*/image.yaml"))),
+        *(image(path.parent, engine_answers=engine.ok) for path in sorted((root / "vm_images").glob("*/image.yaml"))),
         _tool("mingw-w64", "x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64", what="builds the demo programs"),
         _tool(
             "mingw-w64 32-bit",
@@ -121,12 +122,22 @@ def _engine() -> Examined:
     return Examined(name="docker engine", ok=fitness.ok, needed=True, detail=fitness.detail, fix=fitness.fix)
 
 
-def _image(folder: Path, *, engine_answers: bool) -> Examined:
+def image(folder: Path, *, engine_answers: bool) -> Examined:
+    """Look at one image, as its own provider knows it."""
     name, needed, fix = f"{folder.name} image", folder.name == NEEDED_IMAGE, f"hts-compat image build {folder.name}"
+    from harness.rig import DOCKER, image_at, image_files  # noqa: PLC0415
+
+    try:
+        provider = load_image_definition(folder / "image.yaml").provider
+        if provider != DOCKER:
+            there = image_at(folder)
+            told = f"content {there.content[:12]}" if there is not None else "it has none of these files"
+            return Examined(name=name, ok=there is not None, needed=False, detail=f"{told} ({provider})")
+    except HarnessError as error:
+        return Examined(name=name, ok=False, needed=needed, detail=error.summary, fix=error.hint)
     if not engine_answers:
         return Examined(name=name, ok=False, needed=needed, detail="no engine to ask", fix=fix)
     from harness.providers import docker_build  # noqa: PLC0415
-    from harness.rig import image_files  # noqa: PLC0415
 
     try:
         files = image_files(folder)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.doctor import plug_ins
+from harness.cli.machine import image_list
+from harness.doctor import image, plug_ins
 from harness.load import LoadedSuite, load_suite
 from harness.plan import expand
 from harness.products import parser_of, product_names
@@ -64,6 +65,26 @@ def test_doctor_lists_both_plug_ins(example_plug_ins: Path) -> None:
     assert found[f"product {PRODUCT}"].detail == "parser 1, of hts-compat-example 1.0"
     assert found[f"provider {PROVIDER}"].ok
     assert found[f"{PROVIDER}: memory"].detail == "guests are simulated"
+
+
+def test_the_page_s_image_is_listed_as_its_provider_knows_it(
+    example_plug_ins: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = example_plug_ins / "vm_images"
+    assert image(folder / "example", engine_answers=False).detail == "content simulated-gu (example-lab)"
+    stranger = tmp_path / "vm_images" / "stranger"
+    stranger.mkdir(parents=True)
+    text = files_of_the_page()["vm_images/example/image.yaml"]
+    (stranger / "image.yaml").write_text(
+        text.replace("example-lab", "gone-lab").replace("name: example", "name: stranger")
+    )
+    assert image_list(as_json=False, folder=folder) == image_list(as_json=False, folder=tmp_path / "vm_images") == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["example", "content", "simulated-gu"],
+        ["stranger", "There", "is", "no", "provider", "'gone-lab'."],
+    ]
+    examined = image(stranger, engine_answers=False)
+    assert (examined.ok, examined.needed, examined.detail) == (False, False, "There is no provider 'gone-lab'.")
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"^make ([a-z-]+)", PAGE.read_text(encoding="utf-8"), re.M))))

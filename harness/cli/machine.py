@@ -12,15 +12,15 @@ from harness.cli import say
 from harness.cli.progress import progress
 from harness.cli.run import Asked, interruptible, load, open_store
 from harness.doctor import Examined, examine
-from harness.errors import InputError
+from harness.errors import HarnessError, InputError
 from harness.plan import expand
 from harness.products import parser_of
 from harness.prove_rig import Proven, prove_rig
 from harness.providers import docker_build
-from harness.rig import ROOT, image_files, make_rig
+from harness.rig import DOCKER, ROOT, Images, image_files, make_rig
 from harness.rig import sweep as sweep_guests
 from harness.session import Options, new_run_id
-from harness.yaml_files import load_expectations
+from harness.yaml_files import load_expectations, load_image_definition
 
 #: The cells by which the rig tests itself; what each must show stands beside it.
 RIG_SUITE = ROOT / "scenarios" / "suites" / "rig.yaml"
@@ -122,6 +122,12 @@ def image_build(name: str, *, as_json: bool) -> int:
     if not (folder / "image.yaml").is_file():
         known = ", ".join(p.parent.name for p in sorted((ROOT / "vm_images").glob("*/image.yaml")))
         raise InputError(f"There is no image '{name}'.", hint=f"Images: {known}.")
+    provider = load_image_definition(folder / "image.yaml").provider
+    if provider != DOCKER:
+        raise InputError(
+            f"The image '{name}' is of the provider '{provider}', which builds its own.",
+            hint="'hts-compat image list' says whether it is there.",
+        )
     built = docker_build.build(image_files(folder), report=say.note)
     if as_json:
         say.data(asdict(built))
@@ -133,18 +139,23 @@ def image_build(name: str, *, as_json: bool) -> int:
     return 0
 
 
-def image_list(*, as_json: bool) -> int:
-    """List the images that are defined here."""
+def image_list(*, as_json: bool, folder: Path = ROOT / "vm_images") -> int:
+    """List the images that are defined here, each as its own provider knows it."""
+    images = Images(folder)
     rows = []
-    for path in sorted((ROOT / "vm_images").glob("*/image.yaml")):
-        files = image_files(path.parent)
-        found = docker_build.find(files)
+    for name in images:
+        try:
+            content, why_not = images[name].content, images[name].missing
+        except HarnessError as error:
+            if load_image_definition(folder / name / "image.yaml").provider == DOCKER:
+                raise
+            content, why_not = "", error.summary  # a provider of another package, that is not there or broken
         rows.append(
             {
-                "name": files.name,
-                "built": found is not None,
-                "content": found.content if found else None,
-                "why_not": None if found else docker_build.why_missing(files),
+                "name": name,
+                "built": why_not is None,
+                "content": content if why_not is None else None,
+                "why_not": why_not,
             }
         )
     if as_json:
