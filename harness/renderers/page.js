@@ -41,7 +41,11 @@
     await Promise.all([cellShelf.load(i), metaShelf.load(0)]);
     const shown = cellAt(i).shown ?? {}, all = [...(shown.attempts ?? []), ...(shown.controls ?? [])];
     await Promise.all(all.map(attemptShelf.load));
-    const texts = all.flatMap((each) => attemptAt(each).excerpts ?? []).map((x) => x.data).filter((x) => x !== undefined && x !== null);
+    for (const a of all.map(attemptAt)) {
+      a.pictures?.forEach((p, k) => { p.data = a.images[k]; });
+      a.excerpts?.forEach((x, k) => { x.data = a.texts[k]; });
+    }
+    const texts = all.flatMap((each) => attemptAt(each).texts).filter((x) => x !== null);
     await Promise.all(texts.map(textShelf.load));
   };
 
@@ -432,7 +436,7 @@
   const pictureBox = (pair, side) => {
     const p = pair[side], name = pair.paired ? w(side === "own" ? "with.product" : "without.product") : w("screen");
     const caption = h("figcaption", null, h("b", null, name), p ? " " + w("screen.at", { stage: stage(p.stage), s: num(p.at_s) }) : "");
-    if (!p || p.data === undefined || p.data === null) return h("figure", { class: "box" }, caption, h("p", { class: "quiet" }, p ? p.why_not ?? w("unknown") : w("screen.none")));
+    if (!p || p.data === null) return h("figure", { class: "box" }, caption, h("p", { class: "quiet" }, p ? p.why_not ?? w("unknown") : w("screen.none")));
     return h("figure", { class: "box" }, caption, h("button", { type: "button", class: "shot", "aria-label": w("screen.open") + ": " + name, onclick: () => enlarge(pair, side) }, h("img", { src: imageAt(p.data), alt: name + ", " + stage(p.stage) })));
   };
   const enlarge = (pair, side) => {
@@ -568,7 +572,7 @@
     const written = (x) => x.decisive || x.kind === "log" || x.kind === "product";
     const all = a.excerpts ?? [], looks = all.filter((x) => !written(x));
     const excerpt = (x) => {
-      const body = x.data === undefined || x.data === null ? (x.why_not ?? "") : textShelf.at(x.data);
+      const body = x.data === null ? (x.why_not ?? "") : textShelf.at(x.data);
       const notes = [stage(x.stage ?? ""), x.source, "+" + secs(x.at_s), x.size_bytes !== undefined && w("bytes", { n: num(x.size_bytes) }), x.encoding, x.cut && w("cut"), x.truncated && w("truncated")].filter(Boolean).join(" · ");
       return h("details", { class: "log", open: x.decisive }, h("summary", null, mono(x.name ?? ""), " ", x.decisive && h("span", { class: "pill warn" }, w("decisive")), " ", h("span", { class: "quiet" }, notes)), h("pre", { tabindex: "0", dir: "ltr" }, body));
     };

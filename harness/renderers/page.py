@@ -25,8 +25,9 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -37,7 +38,7 @@ from harness.evidence import AttemptEvidence, CellEvidence
 from harness.inert_text import visible
 from harness.matrix import Matrix, MatrixCell, MatrixRun
 from harness.renderers.api import Report
-from harness.renderers.grid import GROUPS, Cause, Column, Group, Section, causes, column_of, sections
+from harness.renderers.grid import GROUPS, Cause, Column, Group, Row, Section, causes, column_of, sections
 from harness.verdict import Outcome
 
 #: Keys whose text keeps its lines.
@@ -59,6 +60,9 @@ _PACKED_SHARE = 0.2
 #: What ``visible`` changes, as it stands in JSON: escapes other than those of a quote and a backslash, and anything
 #: that is not plain.
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e\uac00-\ud7a3]")
+
+#: A value that keeps its lines (``_LINES``), in JSON without escaped quotes.
+_LINED = re.compile(r'"(?:dialog|text|detail)":"[^"]*"')
 
 _HERE = files("harness.renderers")
 
@@ -333,14 +337,64 @@ def _section(section: Section, index: Mapping[str, int], names: _Names) -> dict[
                 "version": visible(row.version),
                 "sha256": visible(row.sha256),
                 "image": visible(row.image),
-                "cells": [
-                    None if cell is None else _place(cell, index[cell.id], titles[i], ids[i], is_first=first[i])
-                    for i, cell in enumerate(row.cells)
-                ],
+                "cells": _cells(row, visible(section.scenario), index, titles=titles, ids=ids, first=first),
             }
             for row in section.rows
         ],
     }
+
+
+def _cells(
+    row: Row, scenario: str, index: Mapping[str, int], *, titles: list[str], ids: list[str], first: list[bool]
+) -> Markup:
+    """Give the cells of a row: many are alike but for their number, so that what they share is written once."""
+    whose = visible(f"{row.version}/{row.image}")
+    parts: list[str] = []
+    for i, cell in enumerate(row.cells):
+        if cell is None:
+            parts.append(_NO_CELL)
+            continue
+        before, after = _around(
+            titles[i],
+            cell.stage,
+            control=cell.product == cell.signature,
+            first=first[i],
+            outcome=cell.outcome,
+            flaky=cell.flaky,
+        )
+        shown = visible(cell.id)
+        # The page makes the id up from the cell's place, which is almost always right.
+        named = "" if shown == f"{whose}/{ids[i]}/{scenario}" else Markup(' data-id="{}"').format(shown)
+        parts += [before, str(index[cell.id]), '"', named, after]
+    return Markup("".join(parts))  # noqa: S704  # each part has been escaped
+
+
+_NO_CELL = '<td role="gridcell" class="none"><span aria-hidden="true">·</span></td>'
+_BEFORE = Markup('<td role="gridcell" data-l="{}"{}{}><button class="c {}" data-o="{}" data-open="')
+_AFTER = Markup("><b>{}</b>{}{}</button></td>")
+_STAGE = Markup('<i data-s="{}">{}</i>')
+_FLAKY = Markup('<em data-w="flaky">{}</em>')
+
+
+@lru_cache(maxsize=4096)
+def _around(
+    label: str, stage: str | None, *, control: bool, first: bool, outcome: Outcome, flaky: bool
+) -> tuple[str, str]:
+    """Give the markup of a cell before its number and after it."""
+    shown = None if stage is None else visible(stage)
+    before = _BEFORE.format(
+        label,
+        Markup(" data-none" if control else ""),  # noqa: S704  # ours
+        Markup(' class="first"' if first else ""),  # noqa: S704  # ours
+        GROUPS[outcome].value,
+        outcome.value,
+    )
+    after = _AFTER.format(
+        _english(f"o.{outcome.value}"),
+        "" if shown is None else _STAGE.format(shown, _english("at", stage=stage_word(shown))),
+        _FLAKY.format(_english("flaky")) if flaky else "",
+    )
+    return str(before), str(after)
 
 
 def _firsts(columns: Sequence[Column]) -> list[bool]:
@@ -348,30 +402,6 @@ def _firsts(columns: Sequence[Column]) -> list[bool]:
         i > 0 and (columns[i - 1].product, columns[i - 1].profile) != (column.product, column.profile)
         for i, column in enumerate(columns)
     ]
-
-
-@cache
-def _outcome_word(outcome: Outcome) -> str:
-    return _english(f"o.{outcome.value}")
-
-
-def _place(cell: MatrixCell, index: int, label: str, column: str, *, is_first: bool) -> dict[str, object]:
-    stage = None if cell.stage is None else visible(cell.stage)
-    named = f"{visible(f'{cell.build.version}/{cell.image}')}/{column}/{visible(cell.scenario)}"
-    shown = visible(cell.id)
-    return {
-        "index": index,
-        "id": None if shown == named else shown,  # the page makes it up from its place, which is almost always right
-        "label": label,
-        "first": is_first,
-        "control": cell.product == cell.signature,
-        "outcome": cell.outcome.value,
-        "group": GROUPS[cell.outcome].value,
-        "word": _outcome_word(cell.outcome),
-        "stage": stage,
-        "at": None if stage is None else _english("at", stage=stage_word(stage)),
-        "flaky": cell.flaky,
-    }
 
 
 def stage_word(stage: str) -> str:
@@ -387,6 +417,19 @@ def _first_to_show(found: Sequence[Cause], cells: Sequence[MatrixCell]) -> list[
     """Give all cells' ids: the first of each cause, the second of each, ..., then those that are good."""
     by_turn = [(turn, cell.id) for cause in found for turn, cell in enumerate(cause.cells)]
     return list(dict.fromkeys([*(name for _, name in sorted(by_turn, key=lambda x: x[0])), *(c.id for c in cells)]))
+
+
+#: What a cell has and the page does not show of it: its attempts have the same in full, and matrix.json has all.
+_CELL: dict[str, Any] = {
+    **dict.fromkeys(("lab", "provider", "cached", "started_at", "duration_s"), True),
+    "protection": {
+        **dict.fromkeys(("active_before", "active_after", "signature_before", "signature_after"), True),
+        "canaries": {"__all__": {"layer", "folder", "when", "after_s", "why_not"}},
+        "samples": {"__all__": {"border", "stage", "why_not"}},
+    },
+}
+#: Digests stand where the evidence does: they would be two thirds of a large page.
+_BARE_CELL: dict[str, Any] = _CELL | {"evidence": True}
 
 
 @dataclass(slots=True)
@@ -421,12 +464,12 @@ class _Data:
         return name in self.report.evidence and self.spent < EVIDENCE_BYTES
 
     def _cell(self, cell: MatrixCell, shown: JsonValue) -> str:
-        left_out = shown is None and cell.id in self.report.evidence
         named = cell.model_copy(update={"product": shown_product(cell.product)}) if cell.test_product else cell
-        value = named.model_dump_json(exclude_none=True, exclude={"evidence"} if left_out else None)
-        text = value if _is_plain(value) else _json(_compact(json.loads(value)))
+        text = _visible_json(
+            named.model_dump_json(exclude_none=True, exclude=_CELL if shown is not None else _BARE_CELL)
+        )
         if shown is None:
-            return f'{text[:-1]},"left_out":true}}' if left_out else text
+            return f'{text[:-1]},"left_out":true}}' if cell.id in self.report.evidence else text
         return f'{text[:-1]},"shown":{_json(shown)}}}'
 
     def _shown(self, evidence: CellEvidence) -> JsonValue:
@@ -445,18 +488,12 @@ class _Data:
         if attempt.id in self.attempts:
             return self.attempts[attempt.id]
         place = self.attempts[attempt.id] = len(self.attempt_lines)
-        value = attempt.model_dump(mode="json", exclude={"excerpts": {"__all__": {"text", "sha256"}}})
-        shown = _compact(value)
-        assert isinstance(shown, dict)  # noqa: S101  # an attempt is an object
-        for key, places in (
-            ("pictures", [self._image(p.sha256, p.png) for p in attempt.pictures]),
-            ("excerpts", [self._text(x.text) for x in attempt.excerpts]),
-        ):
-            rows = shown.get(key)
-            for row, at in zip(rows if isinstance(rows, list) else [], places, strict=True):
-                assert isinstance(row, dict)  # noqa: S101
-                row["data"] = at
-        line = _json(shown)
+        value = attempt.model_dump_json(exclude_none=True, exclude={"excerpts": {"__all__": {"text", "sha256"}}})
+        places = {
+            "images": [self._image(p.sha256, p.png) for p in attempt.pictures],
+            "texts": [self._text(x.text) for x in attempt.excerpts],
+        }
+        line = f"{_visible_json(value)[:-1]},{_json(places)[1:]}"
         self.spent += _PACKED_SHARE * len(line)
         self.attempt_lines.append(line)
         return place
@@ -481,12 +518,18 @@ class _Data:
         return self.images[sha256]
 
 
-def _is_plain(text: str) -> bool:
-    """Tell whether ``visible`` would change nothing in this JSON, as in most cells; it is slow."""
+def _visible_json(text: str) -> str:
+    """Give an object in JSON with its text made visible.
+
+    Reading and writing it again is the slow part of a large run, and most objects are plain: they hold nothing that
+    ``visible`` would change.
+    """
     bare = text.replace("\\\\", "").replace('\\"', "")
     if "\\" in bare:
-        return False
-    return (bare.isascii() and "\x7f" not in bare) or _NOT_PLAIN.search(bare) is None
+        bare = _LINED.sub(lambda found: found[0].replace("\\n", "").replace("\\t", ""), bare)
+    if "\\" not in bare and ((bare.isascii() and "\x7f" not in bare) or _NOT_PLAIN.search(bare) is None):
+        return text
+    return _json(_compact(json.loads(text)))
 
 
 def _compact(value: JsonValue, *, lines: bool = False) -> JsonValue:

@@ -10,6 +10,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from hypothesis import given
+from hypothesis.strategies import text
 from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from harness.image import Lab
@@ -126,12 +128,21 @@ def test_no_text_of_a_guest_is_in_a_script_element() -> None:
     assert scripts == re.findall(r"<script.*?</script>", page_of(sample_report()), re.DOTALL)
 
 
-@pytest.mark.parametrize("text", ["\x1b[31m", "a\nb", "\x7f", "\u202e", "\x85", "tab\there", "\u200b가"])
-def test_text_that_is_not_plain_is_made_visible_in_a_cell(text: str) -> None:
-    cell = sample_report().matrix.cells[0].model_copy(update={"reason": f'C:\\new "{text}"'})
+@pytest.mark.parametrize("odd", ["\x1b[31m", "a\nb", "\x7f", "\u202e", "\x85", "tab\there", "\u200b가"])
+def test_text_that_is_not_plain_is_made_visible_in_a_cell(odd: str) -> None:
+    cell = sample_report().matrix.cells[0].model_copy(update={"reason": f'C:\\new "{odd}"'})
     shown = json.loads(lines(page_of(Report(matrix=matrix_of_cells(cell))), "d-cells")[0])["reason"]
-    assert shown == visible(f'C:\\new "{text}"')
+    assert shown == visible(f'C:\\new "{odd}"')
     assert shown != cell.reason
+
+
+@given(reason=text(), dialog=text())
+def test_plain_objects_are_taken_as_they_are_only_when_nothing_would_change(reason: str, dialog: str) -> None:
+    raw = {"reason": reason + ".", "dialog": dialog + ".", "n": 1}
+    shown = page_module._visible_json(json.dumps(raw, ensure_ascii=False))
+    assert json.loads(shown) == {
+        "reason": visible(reason + "."), "dialog": visible(dialog + ".", lines=True), "n": 1,
+    }  # fmt: skip
 
 
 def test_cells_are_packed_in_groups_and_come_out_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
