@@ -347,6 +347,7 @@ def test_screens_stand_beside_the_controls_at_the_same_step(
     visit = Visit(browser, files["sample"], language="en-US", width=width, fragment=f"#cell={INCIDENT}")
     page = visit.page
     shown_in(page, "What happened")
+    expect(page.get_by_role("dialog", name="clamav standard @ 2026-11-04 → 2026-11-05")).to_be_visible()
     own, control = page.locator(".pair").first.locator("figure").all()
     assert own.locator("figcaption").inner_text().startswith("This attempt connect")
     assert control.locator("figcaption").inner_text().startswith("Control connect")
@@ -527,10 +528,10 @@ def test_columns_without_a_cell_that_fits_are_hidden_and_the_heads_stay_above_th
     page.locator("#clear").click()
     assert page.locator(".product:visible").count() == 6
     page.locator("#filter").fill("clamav-standard/2026-11-05")
-    head, column = page.locator(".product:visible").bounding_box(), page.locator(".sig:visible").bounding_box()
-    assert head is not None
-    assert column is not None
-    assert (head["x"], head["width"]) == (column["x"], column["width"]), "one column of four is left"
+    product, left = page.locator(".product:visible").bounding_box(), page.locator(".sig:visible").bounding_box()
+    assert product is not None
+    assert left is not None
+    assert (product["x"], product["width"]) == (left["x"], left["width"]), "one column of four is left"
     visit.close()
 
 
