@@ -144,7 +144,7 @@ def read(attempt: Attempt, *, parsers: Parsers, created: frozenset[str] = frozen
             )
             for e in attempt.of(Kind.TROUBLE)
         ),
-        unread=(*unread, *reading.unread, *_unfinished_scans(attempt)),
+        unread=(*unread, *reading.unread, *_unfinished_scans(attempt), *_cut_looks(attempt)),
         scan_failures=tuple(f"{o.target} ({o.what})" for o in observations if isinstance(o, ScanFailure)),
         exclusions=_exclusions(attempt, [o.path for o in observations if isinstance(o, Exclusion)]),
         claims=tuple(
@@ -217,6 +217,11 @@ def _steps(attempt: Attempt) -> tuple[StepSeen, ...]:
             )
         )
     return tuple(seen)
+
+
+def _cut_looks(attempt: Attempt) -> list[str]:
+    """Name what was looked at and could not be kept whole; the part that is missing may be the one that matters."""
+    return [f"event {e.seq} ({e.subject}) is cut" for e in attempt.of(Kind.LOOK) if e.truncated]
 
 
 def _recorded(detections: Sequence[Detection]) -> dict[str, list[Detection]]:

@@ -207,6 +207,15 @@ def chunks(raw: bytes) -> tuple[Chunk, ...]:
     return tuple(_chunk(item) for item in _objects(answer(raw).get("tail")))
 
 
+def chunk(raw: bytes) -> Chunk:
+    """Read the one piece of a log that was asked for; any other number of pieces raises ``LookError``."""
+    found = chunks(raw)
+    if len(found) != 1:
+        msg = f"one piece of log was asked for and {len(found)} were answered"
+        raise LookError(msg)
+    return found[0]
+
+
 def _chunk(item: Json) -> Chunk:
     error_text = (text(item["error"]) or "no reason given") if "error" in item else None
     data = item.get("data_b64", "" if error_text is not None else None)

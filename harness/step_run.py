@@ -58,7 +58,9 @@ LOOK_EVERY_S = 0.15
 DWELL_LOOK_EVERY_S = 0.75
 #: Longer than the guest's script waits for the desktop (10 s), so that it is the script that says that nobody answers.
 LOOK_PATIENCE_S = 15.0
-LOG_TAIL_BYTES = 1024 * 1024
+#: A program's log is read in such pieces (vm_images/reference/guest/observe.py gives no more at once), up to a limit.
+LOG_PIECE_BYTES = 4 * 1024**2
+MAX_LOG_BYTES = 4 * LOG_PIECE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -503,21 +505,34 @@ class StepRunner:
         return None
 
     def _log_has(self, line: LogLine, patience: Deadline) -> bool:
-        content = self._log(line, patience)
+        content, cut = self._log(line, patience)
         matched = re.search(line.matches, content.decode("utf-8", "replace"), re.MULTILINE) is not None
         if matched:
-            self._record(Kind.LOOK, "program log", blob=content)
+            self._record(Kind.LOOK, "program log", blob=content, truncated=cut)
+        elif cut:
+            # What was not read would read as a line that the program never wrote.
+            msg = f"{line.file} has more than {MAX_LOG_BYTES >> 20} MiB and was not read to its end"
+            raise look.LookError(msg)
         return matched
 
     def _keep_log(self, line: LogLine | None, patience: Deadline) -> None:
         """Record what the program wrote about a step that failed."""
         if line is not None:
-            self._record(Kind.LOOK, "program log", blob=self._log(line, patience))
+            content, cut = self._log(line, patience)
+            self._record(Kind.LOOK, "program log", blob=content, truncated=cut)
 
-    def _log(self, line: LogLine, patience: Deadline) -> bytes:
+    def _log(self, line: LogLine, patience: Deadline) -> tuple[bytes, bool]:
+        """Give the program's log and whether more of it is there; one that is missing is empty."""
         path = self._cell.image.guest_path(self._installed.installed_path(line.file))
-        request = {"tail": [{"path": path, "offset": 0, "max_bytes": LOG_TAIL_BYTES}]}
-        return b"".join(piece.content for piece in look.chunks(self._guest.observe(request, deadline=patience)))
+        content, offset = b"", 0
+        while len(content) < MAX_LOG_BYTES:
+            request = {"tail": [{"path": path, "offset": offset, "max_bytes": LOG_PIECE_BYTES}]}
+            piece = look.chunk(self._guest.observe(request, deadline=patience))
+            content = piece.content if piece.reset else content + piece.content
+            offset = piece.next_offset
+            if not piece.truncated or not piece.content:
+                return content, piece.truncated
+        return content, True
 
     def _look(self, patience: Deadline, *, tcp: bool) -> bytes:
         return self._guest.observe({"windows": True, **({"tcp": True} if tcp else {})}, deadline=patience)

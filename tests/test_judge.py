@@ -515,6 +515,14 @@ def test_bytes_that_are_missing_are_unread(kind: Kind) -> None:
     assert "missing or altered" in facts.unread[0]
 
 
+@pytest.mark.parametrize("subject", ["command", "program log", "files"])
+def test_a_look_that_was_cut_is_unread(subject: str) -> None:
+    script = evidence()
+    cut = script.log.add(Kind.LOOK, subject, raw=b'{"list": []}').model_copy(update={"truncated": True})
+    script.log.events[cut.seq] = cut
+    assert f"({subject}) is cut" in script.facts().unread[-1]
+
+
 def test_bytes_that_were_altered_are_unread() -> None:
     facts = read(replace(evidence().attempt(), blobs=AlteredBlobs()), parsers=parsers())
     assert len(facts.unread) == 5

@@ -28,6 +28,7 @@ from harness.session import Happening, SessionEvent, StopSwitch, new_run_id
 from harness.stores.api import Claim, RunState, Store
 from harness.stores.memory import MemoryStore
 from harness.stores.sqlite import SqliteStore
+from harness.transports.api import OUTPUT_CAP_BYTES
 from harness.verdict import Outcome
 from tests.fake_lab import (
     CLEAN,
@@ -854,3 +855,17 @@ def test_two_runs_share_a_store(tmp_path: Path) -> None:
 def test_run_ids_of_one_second_differ() -> None:
     now = datetime.now(UTC)
     assert len({new_run_id("smoke", now) for _ in range(50)}) > 45
+
+
+# --- floods -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_output_is_inconclusive_and_the_other_cells_go_on(store: Store) -> None:
+    """A control whose output was cut proves nothing either; who reads only the exit code would call both green."""
+    zeros = ("/usr/bin/head", "-c", str(OUTPUT_CAP_BYTES + 1), "/dev/zero")
+    flooded = cell(of=scenario("flood", command=zeros))
+    result = FakeLab().run(plan(flooded, cell(), retries=0), store)
+    assert result.state is RunState.COMPLETE
+    assert judged(result, flooded).outcome is Outcome.INCONCLUSIVE
+    assert judged(result, flooded.control()).outcome is Outcome.INCONCLUSIVE
+    assert judged(result, cell()).outcome is Outcome.COMPATIBLE

@@ -36,7 +36,7 @@ from harness.scenario import (
     Update,
 )
 from harness.secret import Mask, Secret
-from harness.step_run import StepEnd, StepRunner
+from harness.step_run import MAX_LOG_BYTES, StepEnd, StepRunner
 from harness.systems import fake as desktop
 from harness.systems.fake import FakeSystem
 from harness.transports.api import CommandResult
@@ -237,6 +237,35 @@ def test_what_the_program_wrote_is_kept_when_its_step_fails() -> None:
     desk.run(*RUNNING, "self_update", "connect")
     log = desk.looks("program log")[-1]
     assert desk.recorder.attempt().blobs.get(log.blob or "") == b"update done exit=0\n"
+
+
+def log_of(desk: Desk, content: bytes) -> None:
+    desk.machine.files[desk.path("logs\\hts.log")] = content
+
+
+@pytest.mark.parametrize("mib", [3, 4, 15])
+def test_a_line_behind_many_mebibytes_of_log_is_found(mib: int) -> None:
+    desk = Desk()
+    desk.run(*RUNNING)
+    log_of(desk, b"x" * (mib * 1024**2) + b"\nupdate done exit=0\n")
+    assert desk.run("self_update").expectation is None
+    assert not desk.looks("program log")[-1].truncated
+
+
+def test_a_log_that_cannot_be_read_to_its_end_neither_passes_nor_fails_a_step() -> None:
+    desk = Desk()
+    desk.run(*RUNNING)
+    log_of(desk, b"x" * MAX_LOG_BYTES + b"\nupdate done exit=0\n")
+    with pytest.raises(look.LookError, match="more than 16 MiB and was not read to its end"):
+        desk.run("self_update")
+
+
+def test_a_line_in_the_part_of_a_log_that_was_read_is_kept_and_said_to_be_cut() -> None:
+    desk = Desk()
+    desk.run(*RUNNING)
+    log_of(desk, b"update done exit=0\n" + b"x" * MAX_LOG_BYTES)
+    assert desk.run("self_update").expectation is None
+    assert desk.looks("program log")[-1].truncated
 
 
 @pytest.mark.parametrize(

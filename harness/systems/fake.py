@@ -320,12 +320,13 @@ class FakeSystem:
         content = self._machine.files.get(path)
         if content is None:
             return {"path": path, "error": "ENOENT"}
+        data = content[offset : offset + int(str(request.get("max_bytes", 4 * 1024**2)))]
         return {
             "path": path,
-            "data_b64": base64.b64encode(content[offset:]).decode("ascii"),
-            "offset": len(content),
+            "data_b64": base64.b64encode(data).decode("ascii"),
+            "offset": offset + len(data),
             "inode": 1,
-            "truncated": self._machine.since(self._machine.mischief.log_cut_from),
+            "truncated": self._machine.since(self._machine.mischief.log_cut_from) or offset + len(data) < len(content),
             "reset": False,
         }
 

@@ -1,0 +1,111 @@
+"""Real guests that flood, shrink and grow under whoever looks: cut, said so, never green, and the run goes on."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.rig import ROOT
+
+WHERE = "/home/trader/.wine/drive_c/Program Files/DemoHTS"
+LOG = f"{WHERE}/logs/hts.log"
+
+#: A gigabyte of a program's output, part of it no UTF-8.
+FLOOD = ["/bin/sh", "-c", r"printf '\377\376\n'; head -c 1073741824 /dev/zero"]
+#: A gigabyte in the program's own log; sparse, so that the disk of whoever runs this is not filled.
+LONG_LOG = ["/bin/sh", "-c", 'mkdir -p "${0%/*}" && truncate -s 1G "$0"', LOG]
+#: A million names in one folder below the install folder; links, because a file of each would take a minute.
+CROWD = [
+    "/usr/bin/python3",
+    "-c",
+    """
+import os, sys
+os.mkdir(sys.argv[1])
+os.chdir(sys.argv[1])
+for n in range(1000000):
+    if n % 50000 == 0:  # ext4 allows 65000 links of one file
+        first = str(n)
+        open(first, "w").close()
+    else:
+        os.link(first, str(n))
+""",
+    f"{WHERE}/crowd",
+]
+#: A file that comes and goes, and one that grows, for as long as the guest lives.
+RESTLESS = [
+    "/bin/sh",
+    "-c",
+    'cd "$0" && (setsid sh -c "while :; do echo x > comes; rm comes; head -c 65536 /dev/zero >> grows; sleep .01; done"'
+    " > /dev/null 2>&1 < /dev/null &)",
+    WHERE,
+]
+#: Scenario to its command, the step that it stands before, and what the cell must say.
+CELLS = {
+    "flood": (FLOOD, "launch", "(command) is cut"),
+    "long-log": (LONG_LOG, "launch", "has more than 16 MiB and was not read to its end"),
+    "crowd": (CROWD, "verify_files", "was cut"),
+    "restless": (RESTLESS, "launch", ""),
+}
+
+
+def suite_in(folder: Path) -> Path:
+    whole = yaml.safe_load((ROOT / "scenarios" / "fresh-install.yaml").read_text(encoding="utf-8"))
+    for service in whole["services"]:
+        service["files"] = [str((ROOT / "scenarios" / name).resolve()) for name in service["files"]]
+    for name, (command, before, _) in CELLS.items():
+        at = next(n for n, step in enumerate(whole["steps"]) if before in step)
+        run = {"run": {"command": command, "user": "desktop", "timeout_s": 240}}
+        steps = [*whole["steps"][:at], run, *whole["steps"][at:]]
+        made = {**whole, "name": name, "steps": steps}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(made, allow_unicode=True), encoding="utf-8")
+    suite = {
+        "schema": "hts-compat/suite/1",
+        "name": "floods",
+        "lab": "reference",
+        "images": ["reference"],
+        "builds": [{"recipe": str(ROOT / "seeds" / "hts" / "recipe.yaml"), "version": "1.0.0"}],
+        "products": [{"product": "none"}],
+        "scenarios": [f"{name}.yaml" for name in CELLS],
+        "jobs": 2,
+        "retries": 0,
+    }
+    path = folder / "floods.yaml"
+    path.write_text(yaml.safe_dump(suite, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+@pytest.mark.guest
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("reference_image")
+def test_what_floods_is_cut_and_never_green_and_the_harness_stays_small(tmp_path: Path) -> None:
+    suite, out = suite_in(tmp_path), tmp_path / "reports"
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "run", str(suite), "--out", str(out), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        timeout=880,
+    )
+    assert done.returncode == 3, done.stderr.decode()[-3000:]
+    report = Path(json.loads(done.stdout)["report"]).parent
+    cells: dict[str, Any] = {
+        cell["scenario"]: cell for cell in json.loads((report / "matrix.json").read_bytes())["cells"]
+    }
+    print({name: (cell["outcome"], cell["reason"]) for name, cell in cells.items()})
+    assert set(cells) == set(CELLS)
+    for name, (_, _, said) in CELLS.items():
+        if name != "restless":
+            assert cells[name]["outcome"] == "INCONCLUSIVE", cells[name]
+            assert said in cells[name]["reason"]
+    # What comes and goes is no file of the build; nothing went wrong, and the look ended.
+    assert cells["restless"]["outcome"] == "COMPATIBLE", cells["restless"]
+    most_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"most memory of the harness: {most_mib:.0f} MiB")
+    assert most_mib < 400
