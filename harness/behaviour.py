@@ -49,7 +49,8 @@ class Behaviour(Frozen):
 
     ``deny`` refuses every open. ``quarantine`` takes the file away; ``put_back`` does so too, and returns it after
     ``for_s``. ``lock`` refuses opens for ``for_s`` from the first on. ``kill`` ends the programs that have the file
-    loaded. ``hang`` leaves the first open unanswered: for ``for_s``, or for good. ``alert`` only records.
+    loaded, and names them. ``hang`` leaves the first open unanswered: for ``for_s``, or for good. ``alert`` records
+    and does no more.
     """
 
     does: Act = Act.QUARANTINE

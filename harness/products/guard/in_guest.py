@@ -51,6 +51,7 @@ EVENT = struct.Struct("=IBBHQii")
 ANSWER = struct.Struct("=iI")
 MAX_REQUEST = 1 << 20
 CHUNK = 1 << 20
+PROGRAM_ENDING = ".exe"
 
 
 class Guard:
@@ -186,11 +187,13 @@ class Guard:
         self._tell("restored", rule, path, 0)
 
     def _kill(self, rule: Json, path: str) -> None:
-        for pid in _loaded_in(path):
-            if pid != self._pid:
+        """End every program that has the file loaded; what is named is the program, as behaviour is a program's."""
+        for pid, mapped in _mapped_files():
+            if path in mapped and pid != self._pid:
+                program = next((name for name in mapped if name.lower().endswith(PROGRAM_ENDING)), path)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                    self._tell("killed", rule, path, pid)
+                    self._tell("killed", rule if program == path else rule | {"sha256": None}, program, pid)
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         self._asked += 1
@@ -227,9 +230,11 @@ def _program_of(pid: int) -> str | None:
         return None
 
 
-def _loaded_in(path: str) -> list[int]:
-    """List the processes that have a file mapped. /proc is another mount, so these opens are not asked about."""
-    wanted = b" " + os.fsencode(path) + b"\n"
+def _mapped_files() -> list[tuple[int, list[str]]]:
+    """Give each process with the files that it has mapped, in the order of their addresses.
+
+    /proc is another mount, so these opens are not asked about. Source: proc_pid_maps(5).
+    """
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -243,8 +248,8 @@ def _loaded_in(path: str) -> list[int]:
             while piece := os.read(descriptor, CHUNK):
                 maps += piece
         os.close(descriptor)
-        if wanted in maps:
-            found.append(int(name))
+        paths = [os.fsdecode(line.split(None, 5)[5]) for line in maps.splitlines() if b" /" in line]
+        found.append((int(name), list(dict.fromkeys(paths))))
     return found
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +159,32 @@ def test_a_file_that_cannot_be_taken_is_told_as_such(rig: Rig) -> None:
     assert rig.guard.decide(descriptor, 1) == FAN_DENY
     os.close(descriptor)
     assert rig.actions() == ["failed 2"]
+
+
+LOADER = """
+import mmap, sys, time
+files = [open(path, "rb") for path in sys.argv[1:]]
+kept = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in files]
+print(flush=True)
+time.sleep(50)
+"""
+
+
+def test_a_kill_ends_the_programs_that_have_the_file_loaded_and_names_them(rig: Rig, tmp_path: Path) -> None:
+    program = tmp_path / "App.EXE"
+    program.write_bytes(b"a program")
+    argv = [sys.executable, "-c", LOADER, str(program), str(rig.file)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as loaded:
+        assert loaded.stdout is not None
+        loaded.stdout.readline()
+        rig.does(Act.KILL, after_s=A_WHILE_S)
+        assert [rig.ask(), rig.ask()] == [FAN_ALLOW, FAN_ALLOW]
+        assert loaded.poll() is None
+        rig.wait()
+        assert loaded.wait(10) == -signal.SIGKILL
+    record = json.loads(rig.log.read_text())
+    assert (record["action"], record["path"], record["pid"]) == ("killed", str(program), loaded.pid)
+    assert record["sha256"] is None, "the digest that is known is the module's"
 
 
 def test_another_set_forgets_what_was_begun(rig: Rig) -> None:
