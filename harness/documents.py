@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from harness.frozen import Frozen
 from harness.image import Folder, Lab
 from harness.machine import Machine
-from harness.plan import NONE, STANDARD, CellFilter, LeftOut
+from harness.plan import NONE, STANDARD, CellFilter, LeftOut, Sentinels
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AGE = r"^(\d{1,6})([smhd])$"
@@ -123,6 +123,12 @@ class SuiteDocument(Frozen):
     drill: bool = Field(default=False, description="A run of a drill is never 'the latest run'.")
     egress: Literal["none"] = Field(
         default=NO_EGRESS, description="What a guest may reach outside itself: nothing; no way out can be bounded yet."
+    )
+    admission: bool = Field(
+        default=True, description="A product is tried on an image only when known cells came out right there."
+    )
+    sentinels: Sentinels | None = Field(
+        default=None, description="Known cells that are made again during the run; a wrong one withdraws verdicts."
     )
 
     @field_validator("egress", mode="before")

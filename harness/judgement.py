@@ -24,6 +24,7 @@ class Judgement(Frozen):
         cell: The cell's object of matrix.json (contract), ready to be rendered; made by ``matrix_cell.cell_of``.
         cloud: Something in the cell depended on a vendor's cloud; such a cell is never answered from the store.
         cached_from: The run whose attempts answered this cell; None when it was run.
+        withdrawn_by: The wrong sentinel attempt that took this verdict back; judging again does not give it back.
         run_id: The run that this judgement was made in.
     """
 
@@ -44,5 +45,6 @@ class Judgement(Frozen):
     attempted_at: datetime | None = None
     cloud: bool = False
     cached_from: str | None = None
+    withdrawn_by: str | None = None
     run_id: str | None = None
     cell: dict[str, JsonValue] = Field(default_factory=dict)

@@ -150,6 +150,8 @@ def load_suite(
         recheck_share=document.recheck_share,
         retries=document.retries,
         drill=document.drill,
+        admission=document.admission,
+        sentinels=document.sentinels,
         update_from=update_from,
     )
     _check_filters(suite, extra, source, problems)

@@ -132,6 +132,18 @@ class LeftOut(CellFilter):
     reason: str = Field(min_length=1)
 
 
+class Sentinels(Frozen):
+    """Cells whose end is known, made again and again while a run goes on. A wrong one takes verdicts back."""
+
+    every: int = Field(ge=1, description="After so many judged cells, and at the end.")
+    good: CellFilter | None = Field(
+        default=None, description="The first cell of the run that fits must be COMPATIBLE or DETECTED; else our own is."
+    )
+    bad: CellFilter | None = Field(
+        default=None, description="The first cell of the run that fits must be QUARANTINED or BLOCKED; else our own is."
+    )
+
+
 class Suite(Frozen):
     """All axes of one run, made concrete."""
 
@@ -149,6 +161,8 @@ class Suite(Frozen):
     recheck_share: float = Field(default=0.0, ge=0, le=1)
     retries: int = Field(default=1, ge=0, le=3, description="How often a cell lost to lab trouble is tried again.")
     drill: bool = Field(default=False, description="A run of a drill is never 'the latest run'.")
+    admission: bool = Field(default=False, description="No cell runs before its product is admitted on its image.")
+    sentinels: Sentinels | None = None
     update_from: dict[str, str] = Field(
         default_factory=dict, description="Version of a build -> version of the older build that it updates."
     )

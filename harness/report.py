@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.attempt import Attempt
@@ -38,6 +38,10 @@ def read_cell(store: Store, cell: Cell, judgement: Judgement, plan: Plan, *, par
     attempts = tuple(store.attempts_by_id(judgement.attempts))
     controls = tuple(store.attempts_by_id(judgement.controls))
     judged = judge(attempts, controls or attempts, parsers=parsers, confirm=plan.suite.confirm)
+    if judgement.withdrawn_by is not None:
+        taken_back = {name: getattr(judgement, name) for name in ("outcome", "rule", "reason", "stage", "blame")}
+        verdict = replace(judged.verdict, **taken_back, mechanism=None, flaky=False, confirmed=False)
+        judged = replace(judged, verdict=verdict)
     return ReadCell(cell=cell, judgement=judgement, judged=judged, attempts=attempts, controls=controls)
 
 

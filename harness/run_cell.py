@@ -21,6 +21,7 @@ from harness.errors import HarnessError, HostDown, InputError
 from harness.facts import When
 from harness.image import Folder
 from harness.plan import Cell
+from harness.probes import installer_of
 from harness.products import adapter_of
 from harness.products.api import Product, Tools
 from harness.providers.api import Endpoint, Lease, Provider
@@ -151,7 +152,7 @@ def _checked(installer: Callable[[Build], Payload]) -> Callable[[Build], Payload
             f"The installer of build {build.version} is not the one that the run began with.",
             hint="It was changed meanwhile, or could not be read whole. Start a new run for a new build.",
         )
-        return Verified(installer(build), sha256=build.installer.sha256, complaint=complaint)
+        return Verified(installer_of(build) or installer(build), sha256=build.installer.sha256, complaint=complaint)
 
     return given
 

@@ -8,7 +8,8 @@
    up ends here, and nothing more is written.
 5. An engine that is down is waited for, and ends the run when it does not come back: what is open can be resumed. An
    image whose guests are lost again and again is set aside (``standing``).
-6. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
+6. Cells whose end is known go before the others, and keep watch (``watch``).
+7. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from harness.errors import (
 from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
 from harness.plan import Cell, Plan
+from harness.probes import cells_of, probes_of
 from harness.recorder import Recorder
 from harness.rules import RULES_VERSION
 from harness.run_cell import Rig, run_cell
@@ -50,6 +52,7 @@ from harness.slots import Slots
 from harness.standing import HOST, IMAGE, Patience, Standing, failed, worked
 from harness.stores.api import RunInfo, RunState, StaleClaim, StaleRun, Store
 from harness.verdict import Need, Outcome
+from harness.watch import NOT_ADMITTED, Watch
 from harness.written import untried, written
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ class Happening(StrEnum):
     CELL_JUDGED = "cell_judged"
     WAITING = "waiting"
     SET_ASIDE = "set_aside"
+    WARNED = "warned"
     RUN_FINISHED = "run_finished"
 
 
@@ -268,7 +272,9 @@ class _Session:
         self._lock = threading.Lock()
         self._host = Standing()
         self._images: dict[str, Standing] = {}
-        self._controls = {cell.execution_key(): _ControlBook(self, cell) for cell in plan.controls()}
+        beside = [cell for cell in cells_of(probes_of(plan)) if cell.is_control]
+        self._controls = {c.execution_key(): _ControlBook(self, c) for c in (*plan.controls(), *beside)}
+        self.watch = Watch(self, taken_up=options.resume)
 
     def run(self) -> RunResult:
         started = datetime.now(UTC)
@@ -283,17 +289,64 @@ class _Session:
         self._guarded(partial(self._answer_all, open_cells))
         unanswered = [c for c in open_cells if c.id not in self._answered_ids]
         cells = [c for c in unanswered if not c.is_control and c.without_guest is None]
-        wanted = {c.control().execution_key() for c in unanswered}
+        self._guarded(partial(self.watch.load, done))
         with ThreadPoolExecutor(max_workers=self.options.jobs, thread_name_prefix="cell") as pool:
+            admissions = [partial(self.watch.admit, probe, done) for probe in self.watch.probes_for(cells)]
+            list(pool.map(self._guarded, admissions))
+            cells = [c for c in cells if not self._refused(c)]
+            wanted = {c.control().execution_key() for c in (*cells, *(u for u in unanswered if u.is_control))}
             # Controls first: when a cell's turn comes, its control has been begun by a worker, so waiting for it ends.
             first = [book for key, book in self._controls.items() if key in wanted]
             futures: list[Future[None]] = [pool.submit(self._guarded, book.ensure_first) for book in first]
             futures += [pool.submit(self._guarded, _CellRun(self, cell).run) for cell in cells]
             for future in futures:
                 future.result()
+        self._guarded(self.watch.end)
         for book in self._controls.values():
             self._guarded(partial(self._judge_control, book, known=done.get(book.cell.id)))
+        self._guarded(self.watch.withdraw)
+        self._guarded(self._tie_up)
         return self._finish()
+
+    @property
+    def run_id(self) -> str:
+        """Name the run."""
+        return self.options.run_id
+
+    def controls_for(self, cell: Cell) -> Sequence[Attempt]:
+        """Give a cell's controls, made if need be."""
+        book = self.control_of(cell)
+        book.ensure_first()
+        return book.attempts
+
+    def parser_version_of(self, cell: Cell) -> int:
+        """Give the version of a cell's parser."""
+        return self.parsers(cell.product.name).version
+
+    def warn(self, cell: Cell, text: str) -> None:
+        """Tell that a known cell came out wrong."""
+        log.error("%s", text)
+        self.tell(Happening.WARNED, cell=cell, text=text)
+
+    def _refused(self, cell: Cell) -> bool:
+        why = self.watch.why_refused(cell)
+        if why is not None:
+            self._guarded(partial(self.keep_untried, cell, NOT_ADMITTED, why))
+        return why is not None
+
+    def _tie_up(self) -> None:
+        """Say of controls and probes that nobody asked for that they were not needed, so that the run is whole."""
+        if self.stop.requested:
+            return
+        left = self.store.unfinished(self.options.run_id)
+        own = {cell.id for cell in self.plan.cells}
+        if any(cell.id in own for cell in left):
+            return
+        for cell in left:
+            if not self.store.attempts(self.options.run_id, cell):
+                version, why = self.parser_version_of(cell), "No cell of this run needed it."
+                made = untried(cell, rule="nothing.ran", reason=why, parser_version=version, now=datetime.now(UTC))
+                self.store.add_judgement(self.options.run_id, cell, made)
 
     def control_of(self, cell: Cell) -> _ControlBook:
         return self._controls[cell.control().execution_key()]
@@ -347,6 +400,7 @@ class _Session:
             return attempt
 
     def judge(self, attempts: Sequence[Attempt], controls: Sequence[Attempt]) -> Judged:
+        """Judge by today's parsers and rules."""
         return judge(attempts, controls, parsers=self.parsers, confirm=self.plan.suite.confirm)
 
     def keep(self, cell: Cell, judgement: Judgement) -> None:
@@ -454,10 +508,10 @@ class _Session:
             f" {standing.why}"
         )
 
-    def keep_untried(self, cell: Cell, why: str) -> None:
+    def keep_untried(self, cell: Cell, rule: str, why: str) -> None:
         """Keep why a cell was not tried."""
-        version = self.parsers(cell.product.name).version
-        judgement = untried(cell, rule=SET_ASIDE_RULE, reason=why, parser_version=version, now=datetime.now(UTC))
+        version = self.parser_version_of(cell)
+        judgement = untried(cell, rule=rule, reason=why, parser_version=version, now=datetime.now(UTC))
         self.keep(cell, judgement)
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -556,7 +610,7 @@ class _Session:
         attempts, origin = (book.attempts, None) if book.attempts else book.borrowed
         standing = self._images.get(book.cell.image.content, Standing())
         if not attempts and standing.set_aside and known is None:
-            self.keep_untried(book.cell, self._why_set_aside(book.cell.image.name, standing))
+            self.keep_untried(book.cell, SET_ASIDE_RULE, self._why_set_aside(book.cell.image.name, standing))
             return
         if not attempts or (known is not None and set(known.attempts) == {a.meta.id for a in attempts}):
             return
@@ -565,7 +619,7 @@ class _Session:
 
     def _finish(self) -> RunResult:
         judgements = self.store.judgements(self.options.run_id)
-        whole = not self.store.unfinished(self.options.run_id)
+        whole = not self.store.unfinished(self.options.run_id) and self.watch.over
         state = RunState.COMPLETE if whole else RunState.INTERRUPTED
         try:
             self.store.finish_run(self.options.run_id, at=datetime.now(UTC), state=state)
@@ -673,10 +727,11 @@ class _CellRun:
             judged, controls = self._tried()
         except _SetAside as error:
             if not self._attempts:
-                self._session.keep_untried(self._cell, str(error))
+                self._session.keep_untried(self._cell, SET_ASIDE_RULE, str(error))
                 return
             judged, controls = self._judge()
         self._session.keep_judged(self._cell, judged, self._attempts, controls)
+        self._session.watch.judged_one()
 
     def _tried(self) -> tuple[Judged, tuple[Attempt, ...]]:
         self._load()
@@ -692,7 +747,8 @@ class _CellRun:
 
     def _load(self) -> None:
         if self._session.options.resume:
-            self._attempts.extend(self._session.store.attempts(self._session.options.run_id, self._cell))
+            stored = self._session.store.attempts(self._session.options.run_id, self._cell)
+            self._attempts.extend(a for a in stored if a.meta.role is not Role.SENTINEL)
 
     def _judge(self) -> tuple[Judged, tuple[Attempt, ...]]:
         """Judge by the controls that there are now; other cells may add to them at any time."""

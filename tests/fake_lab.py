@@ -13,6 +13,7 @@ from harness.image import Folder, Image
 from harness.judgement import Judgement
 from harness.observation import ProductParser
 from harness.plan import NO_PRODUCT, Cell, Plan, ProductChoice
+from harness.probes import is_probe
 from harness.products.api import Product, Tools
 from harness.products.fake import FakeGuard, FakeProduct
 from harness.products.fake_log import NAME, PARSER
@@ -292,6 +293,8 @@ class FakeLab:
             number = self._last[cell.id]
         self._before_guest(cell, number)
         transport.machine.mischief = self._script(cell, number)
+        if is_probe(cell):  # no trading program: what is in its zip is unpacked
+            return FakeSystem(cell.image, transport)
         return self.desktop(cell.image, transport, _program(cell, self._faults.get(cell.build.version)))
 
 

@@ -23,7 +23,7 @@ from harness.load import (
     load_suite,
 )
 from harness.machine import Machine
-from harness.plan import Plan, expand
+from harness.plan import CellFilter, Plan, Sentinels, expand
 from harness.rig import make_rig
 from harness.scenario import VerifyFiles
 from harness.yaml_source import MAX_BYTES
@@ -86,6 +86,14 @@ def test_a_suite_becomes_concrete_axes(project: Project) -> None:
         "1.0.0/reference/clamav-standard/2026-11-04+2026-11-05/released-then-updated",
         "1.1.0/reference/clamav-standard/2026-11-04+2026-11-05/released-then-updated",
     ]
+
+
+def test_a_suite_admits_images_unless_it_says_otherwise_and_chooses_its_sentinels(project: Project) -> None:
+    suite = project.load().suite
+    assert (suite.admission, suite.sentinels) == (True, None)
+    project.edit("suite.yaml", "max_age", "admission: false\nsentinels: {every: 9, bad: {build: 1.1.0}}\nmax_age")
+    suite = project.load().suite
+    assert (suite.admission, suite.sentinels) == (False, Sentinels(every=9, bad=CellFilter(build="1.1.0")))
 
 
 def test_a_set_is_made_concrete_from_the_bytes_of_the_builds(project: Project) -> None:

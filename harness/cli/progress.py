@@ -25,7 +25,7 @@ class PlainProgress:
     def __init__(self, plan: Plan) -> None:
         self._total = len(plan.cells)
         self._ids = {cell.id for cell in plan.cells}
-        self._done = 0
+        self._done: set[str] = set()
         self._lock = threading.Lock()
         self._begun = time.monotonic()
 
@@ -35,15 +35,15 @@ class PlainProgress:
         with self._lock:
             if event.what is Happening.CELL_JUDGED and event.judgement is not None:
                 counted = cell in self._ids
-                self._done += counted
-                place = f"[{self._done}/{self._total}] " if counted else ""
+                self._done |= {cell} if counted else set()
+                place = f"[{len(self._done)}/{self._total}] " if counted else ""
                 judged = event.judgement
                 stage = f" at {judged.stage}" if judged.stage else ""
                 stored = " (from the store)" if judged.cached_from else ""
                 self._print(f"{place}{cell}: {judged.outcome}{stage}{stored}")
             elif event.what is Happening.WAITING:
                 self._print(f"waiting: {event.text}")
-            elif event.what is Happening.SET_ASIDE:
+            elif event.what in {Happening.SET_ASIDE, Happening.WARNED}:
                 self._print(event.text)
 
     def _print(self, text: str) -> None:
@@ -82,7 +82,7 @@ class LiveProgress:
             key = event.attempt_id or ""
             cell = event.cell.id if event.cell is not None else ""
             match event.what:
-                case Happening.WAITING | Happening.SET_ASIDE:
+                case Happening.WAITING | Happening.SET_ASIDE | Happening.WARNED:
                     self._lab = event.text
                 case Happening.ATTEMPT_STARTED:
                     self._running[key] = (f"{cell} ({event.role})", "lease", time.monotonic())

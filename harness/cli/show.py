@@ -113,7 +113,7 @@ def rejudge(run: str, *, out: Path, store: Path | None, as_json: bool) -> int:
             plan = opened.plan_of(info.id)
             judgement = opened.judgements(info.id)[cell.id]
             read = read_cell(opened, cell, judgement, plan, parsers=parser_of)
-            if read is None:
+            if read is None or judgement.withdrawn_by is not None:
                 continue
             counted += 1
             now = written(

@@ -63,11 +63,16 @@ class BackgroundRun:
             HarnessError: The run ended before the cell was judged.
         """
         with self._changed:
-            while cell.id not in self._judgements:
-                if self._ended:
-                    raise self._why_not()
+            while not self._ended and (self._watched or cell.id not in self._judgements):
                 self._changed.wait()
+            if cell.id not in self._judgements:
+                raise self._why_not()
             return self._judgements[cell.id]
+
+    @property
+    def _watched(self) -> bool:
+        """Tell whether a verdict may still be taken back: then none is told before the run's end."""
+        return self._plan.suite.sentinels is not None
 
     def shown(self, cell: Cell) -> tuple[MatrixRun, MatrixCell, CellEvidence | None]:
         """Give a judged cell as reports show it, and the evidence for it."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from harness.attempt import Attempt, Role
 from harness.errors import InputError, StoreError
 from harness.plan import Cell, Plan
+from harness.probes import cells_of, probes_of
 from harness.stores.api import Claim, RunHeld, RunInfo, RunState, StaleClaim, StaleRun
 
 _ROLES = list(Role)
@@ -22,15 +23,18 @@ class Expected(NamedTuple):
 
 
 def expected_of(plan: Plan) -> list[Expected]:
-    """Give all cells that a run of a plan expects: the plan's own in their order, then the controls not among them.
+    """Give all cells that a run of a plan expects: the plan's own in their order, then controls and probes beside them.
 
     Raises:
         InputError: Two different cells have the same id.
     """
     listed = [Expected(cell.execution_key(), cell, listed=True) for cell in plan.cells]
     known = {e.key for e in listed}
-    controls = [Expected(cell.execution_key(), cell, listed=False) for cell in plan.controls()]
-    expected = listed + [control for control in controls if control.key not in known]
+    controls = [
+        Expected(cell.execution_key(), cell, listed=False) for cell in (*plan.controls(), *cells_of(probes_of(plan)))
+    ]
+    beside = {control.key: control for control in controls if control.key not in known}
+    expected = [*listed, *beside.values()]
     key_by_id: dict[str, str] = {}
     for e in expected:
         if key_by_id.setdefault(e.cell.id, e.key) != e.key:

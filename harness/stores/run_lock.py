@@ -13,10 +13,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 from urllib.parse import quote
 
+from harness.deadline import Deadline
 from harness.stores import promises
+
+#: Whoever removes what is left behind holds a lock for a moment; that is no process that drives the run.
+PATIENCE_S = 0.3
 
 #: Room for the number of a process.
 _PID_BYTES = 32
@@ -43,7 +48,21 @@ class RunLock:
         os.close(self._descriptor)
 
 
+def remove_left(root: Path) -> None:
+    """Remove the files of locks that nobody holds: a killed process leaves its own behind."""
+    for path in root.glob("run-*.lock"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_still(path, descriptor):
+                    path.unlink()
+            finally:
+                os.close(descriptor)
+
+
 def _locked(path: Path, run_id: str) -> int:
+    patience = Deadline.after(PATIENCE_S)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -51,6 +70,9 @@ def _locked(path: Path, run_id: str) -> int:
         except BlockingIOError as error:
             owner = os.pread(descriptor, _PID_BYTES, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
+            if not patience.expired:
+                time.sleep(PATIENCE_S / 10)
+                continue
             raise promises.run_held(run_id, owner) from error
         except BaseException:
             os.close(descriptor)

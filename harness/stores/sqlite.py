@@ -37,7 +37,7 @@ from harness.stores.database import (
     read_as_written,
     said_plainly,
 )
-from harness.stores.run_lock import RunLock
+from harness.stores.run_lock import RunLock, remove_left
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,8 @@ class SqliteStore:
     def start_run(self, info: RunInfo, plan: Plan) -> None:
         """See ``RunStore``."""
         expected = [(e, as_json.write_cell(e.cell)) for e in promises.expected_of(plan)]
+        with self._room():
+            remove_left(self._root)
         with self._driving(info.id), self._write() as db:
             if db.scalar(sa.select(_run.c.id).where(_run.c.id == info.id)) is not None:
                 raise promises.run_exists(info.id)

@@ -104,6 +104,7 @@ confirm: 1
 retries: 0
 jobs: 2
 max_age: 20h
+admission: false  # it has tests of its own
 """
 
 GREEN = f"1.0.0/reference/{NAME}-standard/2026-11-04/fresh-install"

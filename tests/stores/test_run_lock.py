@@ -6,6 +6,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,29 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
     store.resume_run("run-1")
     store.close()
     assert locks(tmp_path) == []
+
+
+def test_the_lock_of_a_run_that_was_killed_before_it_was_written_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    held = RunLock(tmp_path, "held")
+    (tmp_path / "run-dead.lock").write_text("999999\n")
+    store = SqliteStore(tmp_path)
+    store.start_run(make_run("run-1"), make_plan(CELL))
+    assert locks(tmp_path) == ["run-held.lock", "run-run-1.lock"]
+    with pytest.raises(RunHeld):
+        RunLock(tmp_path, "held")
+    held.release()
+    store.close()
+
+
+def test_whoever_tidies_up_holds_nobody_up(tmp_path: Path) -> None:
+    """It has the lock for a moment; that is waited for."""
+    (tmp_path / "run-a.lock").write_text("999999\n")
+    descriptor = os.open(tmp_path / "run-a.lock", os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    timer = threading.Timer(0.05, os.close, [descriptor])
+    timer.start()
+    RunLock(tmp_path, "a").release()
+    timer.join()
 
 
 def test_of_many_processes_that_take_a_run_up_at_once_one_gets_it(tmp_path: Path) -> None:
