@@ -172,8 +172,16 @@ def test_a_good_cell_more_costs_a_few_hundred_bytes() -> None:
 
     def alike(n: int) -> MatrixCell:
         tries = tuple(a.model_copy(update={"id": f"a{hash_of(n)[:10]}"}) for a in like.attempts)
+        blobs = tuple(e.model_copy(update={"sha256": hash_of(100 * n + k)}) for k, e in enumerate(like.evidence))
         return like.model_copy(
-            update={"id": f"{n}", "key": hash_of(n), "attempts": tries, "signature": f"s{n % 60}", "observed_s": n / 7}
+            update={
+                "id": f"{n}",
+                "key": hash_of(n),
+                "attempts": tries,
+                "evidence": blobs,
+                "signature": f"s{n % 60}",
+                "observed_s": n / 7,
+            }
         )
 
     few, many = (len(page_of(Report(matrix=matrix_of_cells(*map(alike, range(n)))))) for n in (200, 1200))
