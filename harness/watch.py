@@ -104,8 +104,14 @@ class Watch:
         if not self._taken_up or not self._sentinels:
             return
         for known in self._sentinels:
+            lost = 0
             for attempt in self._attempts_of(known.cell):
-                self._note(known, self._judged(known, attempt))
+                found = self._judged(known, attempt)
+                lost = lost + 1 if _is_lost(found) else 0
+                # One that was to be tried again says nothing; the process died in between, or the next one says it.
+                if lost in {0, self._lab.plan.suite.retries + 1}:
+                    self._note(known, found)
+                    lost = 0
         self._unwatched = len(done)
 
     # --- admission ----------------------------------------------------------------------------------------------------
@@ -204,7 +210,7 @@ class Watch:
         """Try a known cell until it is right, or is wrong for another reason than a loss of ours."""
         retries = self._lab.plan.suite.retries
         found = self._try(known)
-        while retries > 0 and any(Need.RETRY in finding.needs for finding in found.judged.findings):
+        while retries > 0 and _is_lost(found):
             retries -= 1
             found = self._try(known)
         self._note(known, found)
@@ -237,6 +243,10 @@ class Watch:
     def _attempts_of(self, cell: Cell) -> list[Attempt]:
         stored = self._lab.store.attempts(self._lab.run_id, cell)
         return [attempt for attempt in stored if attempt.meta.role is Role.SENTINEL]
+
+
+def _is_lost(found: _Look) -> bool:
+    return any(Need.RETRY in finding.needs for finding in found.judged.findings)
 
 
 def _span(attempt: Attempt) -> Span:

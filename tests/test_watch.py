@@ -17,6 +17,7 @@ from harness.renderers.api import Report, renderer
 from harness.renderers.explain import explain
 from harness.report import evidence_for, matrix_for, read_cell, report_for
 from harness.session import Happening, RunResult, StopSwitch
+from harness.standing import Patience
 from harness.stores.api import RunState, Store
 from harness.stores.memory import MemoryStore
 from harness.stores.sqlite import SqliteStore
@@ -279,6 +280,17 @@ def test_a_run_is_not_complete_before_its_last_sentinels_were_seen() -> None:
     assert outcomes(first) == PLAIN
     done = FakeLab(Failing(ASKED[1], range(1, 99))).run(store.plan_of("run-1"), store, resume=True)
     assert (done.state, set(outcomes(done))) == (RunState.COMPLETE, {UNKNOWN})
+
+
+def test_a_run_whose_sentinels_could_not_be_seen_can_be_resumed_until_they_are() -> None:
+    store = MemoryStore()
+    asked = watched(*ASKED, admission=False, sentinels=CHOSEN.model_copy(update={"every": 50}))
+    lab = FakeLab(lambda c, n: Mischief(fails_at_call=2 if c.id == ASKED[1].id and n == 3 else None))
+    impatient = Patience(failures=1, first_s=0.0, cap_s=0.0, waits=0)
+    first = lab.run(asked, store, jobs=1, image_patience=impatient)
+    assert (first.state, list(first.set_aside)) == (RunState.INTERRUPTED, ["reference"])
+    done = FakeLab().run(store.plan_of("run-1"), store, resume=True)
+    assert (done.state, outcomes(done)) == (RunState.COMPLETE, PLAIN)
 
 
 # --- shown ------------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from harness.rig import ROOT
 from harness.session import Options, RunResult, run
 from harness.stores.api import RunState
 from harness.stores.memory import MemoryStore
+from harness.stores.promises import expected_of
 from harness.stores.sqlite import DATABASE, SqliteStore
 from harness.verdict import Outcome
 from tests.fake_lab import CLEAN, INCIDENT, STRICT, FakeLab, cell, guarded_machine, parsers, plan
@@ -301,7 +302,7 @@ def docker_round(out: Path, tally: Tally, dice: random.Random, *, whole_s: float
     info = store.runs()[0]
     judgements = store.judgements(info.id)
     found = [judgements[c.id].outcome.value for c in store.plan_of(info.id).cells if c.id in judgements]
-    expected = len(store.plan_of(info.id).cells) + len(store.plan_of(info.id).controls())
+    expected = len(expected_of(store.plan_of(info.id)))
     store.close()
     tally.runs_not_finished += info.state is not RunState.COMPLETE
     tally.wrong_verdicts += found != REAL_OUTCOMES

@@ -160,6 +160,16 @@ def test_an_alert_passes_and_fails_when_it_is_strict(pytester: pytest.Pytester) 
     done.stdout.fnmatch_lines(["DETECTED at connect*"])
 
 
+def test_no_verdict_is_told_that_a_sentinel_still_takes_back(pytester: pytest.Pytester) -> None:
+    """The sentinels come last, when all cells have long been judged; this one comes out wrong."""
+    write_suite(pytester.path, script="lambda cell, _: Mischief(only_alerts='known-bad' in cell.id)")
+    suite = pytester.path / "suite.yaml"
+    suite.write_text(suite.read_text() + "sentinels: {every: 50}\n")
+    done = run(pytester)
+    done.assert_outcomes(errors=3, skipped=1)
+    done.stdout.fnmatch_lines(["*Withdrawn: the known bad sentinel*"])
+
+
 # --- selection --------------------------------------------------------------------------------------------------------
 
 
