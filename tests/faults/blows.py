@@ -25,8 +25,8 @@ from harness.products.clamav.sets import database_of
 from harness.products.fapolicyd.adapter import LOG, RULES
 from harness.products.fapolicyd.rules import rules_of
 
-#: From about this call on the program runs.
-PROGRAM = 46
+#: Words of a call into the guest: the first planting, which comes when the product runs; and the program's start.
+ARMED, LAUNCHED = "plant.py", '"id": "launch"'
 
 #: How long what is paused stays paused.
 PAUSE_S = 5.0
@@ -80,7 +80,8 @@ class Blow:
         engine: Done from outside instead, and how it is undone ``PAUSE_S`` later (None: it is for good).
         hurts_protection: From then on this guest's protection is not what the cell asks for: nothing that comes after
             proves anything.
-        since, until: Between which calls into the guest it strikes; before the first there is nothing to hit.
+        behind: Words of the call behind which it strikes; before that there is nothing to hit.
+        within: It strikes at the latest so many calls behind that.
         updates: It means something only where the product is moved to another set.
     """
 
@@ -89,8 +90,8 @@ class Blow:
     script: str = ""
     engine: Engine | None = None
     hurts_protection: bool = False
-    since: int = 20
-    until: int = 75
+    behind: str = ARMED
+    within: int = 45
     updates: bool = False
 
 
@@ -102,9 +103,9 @@ def blows(chosen: ProductChoice) -> tuple[Blow, ...]:
 
 _ANYWHERE = (
     Blow(name="kill wineserver", script="pkill -KILL -x wineserver || pkill -KILL wineserver"),
-    Blow(name="kill the program", since=PROGRAM, script='pkill -KILL -f "[D]emoHTS.exe"'),
-    Blow(name="freeze the program", since=PROGRAM, engine=_stop("DemoHTS.exe", back=False)),
-    Blow(name="freeze the program, and back", since=PROGRAM, engine=_stop("DemoHTS.exe", back=True)),
+    Blow(name="kill the program", behind=LAUNCHED, within=12, script='pkill -KILL -f "[D]emoHTS.exe"'),
+    Blow(name="freeze the program", behind=LAUNCHED, within=12, engine=_stop("DemoHTS.exe", back=False)),
+    Blow(name="freeze the program, and back", behind=LAUNCHED, within=12, engine=_stop("DemoHTS.exe", back=True)),
     Blow(name="kill the trading server", script='pkill -KILL -f "[t]rading_server.py"'),
     Blow(name="kill the desktop session", script='pkill -KILL -f "[/]opt/hts-compat/session"'),
     Blow(name="kill the guest", engine=(lambda c: c.kill(), None)),
@@ -143,7 +144,7 @@ def _clamav(chosen: ProductChoice) -> tuple[Blow, ...]:
             'case "$*" in *--reload*) exit 0;; esac\nexec /usr/bin/clamdscan.real "$@"\nEND\n'
             "chmod 0755 /usr/bin/clamdscan",
             hurts_protection=True,
-            until=40,
+            within=12,
             updates=True,
         ),
         Blow(

@@ -74,7 +74,9 @@ class Case:
 
     def __str__(self) -> str:
         where = "one control in three" if self.third else f"guest {self.guest}"
-        return f"case {self.number}: {self.cell.id}, {self.blow.name} at call {self.at} of {where}"
+        return (
+            f"case {self.number}: {self.cell.id}, {self.blow.name} {self.at} calls behind {self.blow.behind} in {where}"
+        )
 
 
 @dataclass(slots=True)
@@ -106,31 +108,34 @@ class Struck:
 
 
 class StruckTransport:
-    """A way into a guest that lets a blow fall at the so many-th call."""
+    """A way into a guest that lets a blow fall at the so many-th call behind one with certain words in it."""
 
-    def __init__(self, inner: Transport, fall: Callable[[], None]) -> None:
-        self._inner, self._fall = inner, fall
-        self.calls = 0
+    def __init__(self, inner: Transport, fall: Callable[[], None], *, behind: str) -> None:
+        self._inner, self._fall, self._behind = inner, fall, behind
+        self.calls: int | None = None
         self.falls_at: int | None = None
 
     def run(self, argv: Sequence[str], **more: object) -> CommandResult:
-        self._count()
+        self._count(" ".join(argv), more.get("stdin"))
         return self._inner.run(argv, **more)  # type: ignore[arg-type]  # handed on
 
     def push(self, content: bytes, path: str, **more: object) -> None:
-        self._count()
+        self._count(path)
         self._inner.push(content, path, **more)  # type: ignore[arg-type]  # handed on
 
     def pull(self, path: str, **more: object) -> tuple[bytes, bool]:
-        self._count()
+        self._count(path)
         return self._inner.pull(path, **more)  # type: ignore[arg-type]  # handed on
 
     def close(self) -> None:
         self._inner.close()
 
-    def _count(self) -> None:
-        self.calls += 1
-        if self.calls == self.falls_at:
+    def _count(self, words: str, stdin: object = None) -> None:
+        if self.calls is not None:
+            self.calls += 1
+        elif self._behind in words or (isinstance(stdin, bytes) and self._behind.encode() in stdin):
+            self.calls = 0
+        if self.calls is not None and self.calls == self.falls_at:
             self._fall()
 
 
@@ -224,7 +229,7 @@ class Lab:
                 fell, struck.blow_said = self.arm.strike(endpoint.address, case.blow)
                 struck.fell_at = now if fell else None
 
-            return StruckTransport(self.rig.connect(endpoint), fall)
+            return StruckTransport(self.rig.connect(endpoint), fall, behind=case.blow.behind)
 
         def system(cell: Cell, transport: Transport) -> GuestSystem:
             guests[cell.is_control] += 1
@@ -275,7 +280,7 @@ def _hasty(cell: Cell) -> Cell:
 
 
 def cases(cells: Mapping[tuple[str, str, str, str], Cell], *, many: int, seed: int) -> list[Case]:
-    """Draw cases: every blow comes up once before any comes up again, each at a random call of a random cell."""
+    """Draw cases: every blow comes up once before any comes up again, each at a random moment of a random cell."""
     dice = random.Random(f"guests/{seed}")  # noqa: S311 - repeatable on purpose
     pairs: list[tuple[Blow, tuple[str, str, str, str]]] = []
     names = sorted({blow.name for cell in cells.values() for blow in blows(cell.product)})
@@ -303,7 +308,7 @@ def cases(cells: Mapping[tuple[str, str, str, str], Cell], *, many: int, seed: i
 def _case(
     number: int, cell: Cell, key: tuple[str, str, str, str], blow: Blow, dice: random.Random, *, third: bool = False
 ) -> Case:
-    at = dice.randint(26, 34) if third else dice.randint(blow.since, blow.until)  # a control is called less often
+    at = dice.randint(1, 6 if third else blow.within)  # a control is called less often
     return Case(number=number, cell=cell, true=TRUE[key], blow=blow, at=at, guest=1, third=third)
 
 

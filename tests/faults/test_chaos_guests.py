@@ -31,12 +31,12 @@ def lab(reference_image: Image) -> Lab:
 @pytest.mark.parametrize(
     ("key", "name", "at"),
     [
-        (CLEAN, "kill clamd", 40),
-        (CLEAN, "swap signatures", 40),
-        (CLEAN, "an exclusion behind our back", 35),
-        (INCIDENT, "a reload that silently fails", 30),
-        (STRICT, "kill fapolicyd", 35),
-        (CLEAN, "drop the network, and back", 50),
+        (CLEAN, "kill clamd", 20),
+        (CLEAN, "swap signatures", 25),
+        (CLEAN, "an exclusion behind our back", 8),
+        (INCIDENT, "a reload that silently fails", 5),
+        (STRICT, "pause fapolicyd, and back", 10),
+        (CLEAN, "drop the network, and back", 30),
     ],
 )
 def test_a_cell_that_is_struck_is_judged_right_or_not_at_all(
@@ -101,8 +101,8 @@ def test_every_blow_comes_up_before_any_comes_up_again_and_the_same_seed_draws_t
     assert [str(case) for case in drawn] == [str(case) for case in cases(cells, many=len(names) + 1, seed=3)]
 
 
-def test_a_blow_falls_at_its_call_and_once() -> None:
-    fallen: list[int] = []
+def test_a_blow_falls_so_many_calls_behind_its_moment_and_once() -> None:
+    fallen: list[int | None] = []
 
     class Inner:
         def run(self, argv: Sequence[str], **_more: object) -> CommandResult:
@@ -118,10 +118,13 @@ def test_a_blow_falls_at_its_call_and_once() -> None:
             return None
 
     inner: Transport = Inner()
-    way_in = StruckTransport(inner, lambda: fallen.append(way_in.calls))
+    way_in = StruckTransport(inner, lambda: fallen.append(way_in.calls), behind="launch")
     way_in.falls_at = 2
     way_in.push(b"", "/a")
+    assert way_in.run(["/desktop.py"], stdin=b"{launch}").ok
     assert way_in.pull("/b") == (b"/b", False)
+    assert fallen == []
     assert way_in.run(["/c"]).ok
+    assert way_in.run(["/d"]).ok
     way_in.close()
     assert fallen == [2]
