@@ -60,6 +60,9 @@ HARNESS = "harness"
 INSTALL_JOB = "install"
 LAUNCH_JOB = "launch"
 UNINSTALL_JOB = "uninstall"
+
+#: Says in the data of the last look that protection is sampled once more behind it (collector version 2).
+SAMPLED_BEHIND = "sampled_behind"
 UPDATE_JOB = "update"
 
 

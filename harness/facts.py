@@ -166,7 +166,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that one attempt says. ``files`` is None when the last look never happened."""
+    """All that one attempt says.
+
+    ``files`` is None when the last look never happened; ``sampled_behind`` says that a sample must stand behind it.
+    """
 
     attempt_id: str
     cell: Cell
@@ -186,6 +189,7 @@ class Facts:
     exclusions: tuple[ExclusionSeen, ...] = ()
     claims: tuple[Claim, ...] = ()
     files: tuple[FileSeen, ...] | None = None
+    sampled_behind: bool = False
     foreign_modules: tuple[str, ...] = ()
     observed_s: float = 0.0
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from harness import look
-from harness.attempt import LAUNCH_JOB, Attempt, Event, Kind
+from harness.attempt import LAUNCH_JOB, SAMPLED_BEHIND, Attempt, Event, Kind
 from harness.build import Build, Component, fold, is_inside
 from harness.facts import (
     AttributedDetection,
@@ -153,6 +153,7 @@ def read(attempt: Attempt, *, parsers: Parsers, created: frozenset[str] = frozen
             if isinstance(o, Statement)
         ),
         files=files,
+        sampled_behind=any(e.data.get(SAMPLED_BEHIND) is True for e in attempt.of(Kind.INSPECTION)),
         foreign_modules=modules,
         observed_s=sum(float(_number(e.data.get("observed_s"))) for e in attempt.of(Kind.STEP_END)),
     )

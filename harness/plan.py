@@ -21,7 +21,7 @@ from harness.scenario import Scenario
 from harness.signature import Signature
 
 #: Raised whenever what an attempt records changes, so that old attempts are not taken for new ones.
-COLLECTOR_VERSION = 1
+COLLECTOR_VERSION = 2
 
 #: The product of a control cell, its profile and its only signature.
 NONE = "none"

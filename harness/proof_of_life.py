@@ -87,10 +87,11 @@ def _where(facts: Facts, border: int) -> str:
     return "before the first step" if border < 0 else f"after '{facts.stage_of(border)}'"
 
 
-def _borders_reached(facts: Facts) -> range:
-    """Give the borders that must have a sample: before the first step, and after every step that ran."""
+def _borders_reached(facts: Facts) -> list[int]:
+    """Give the borders that must have a sample: before the first step, after every step that ran, after our look."""
     ran = [s.index for s in facts.steps]
-    return range(-1, max(ran) + 1 if ran else 0)
+    looked = [len(facts.cell.scenario.steps)] if facts.sampled_behind and facts.files is not None else []
+    return [*range(-1, max(ran) + 1 if ran else 0), *looked]
 
 
 def canary_silent(seen: Comparison) -> Finding | None:
@@ -160,11 +161,11 @@ def drift_around(facts: Facts, step: int | None) -> tuple[str, str | None] | Non
 
     The samples at the step's two borders are looked at: no known label may contradict, and one must be known. The one
     at its end may be missing (a guest that is lost after a quarantine). What our own last look provokes comes after
-    the last sample of all, wherever a failed step ended the scenario.
+    the last sample of a step, wherever a failed step ended the scenario.
     """
     at = -1 if step is None else step
     inspecting = at >= len(facts.cell.scenario.steps)
-    begin = max((s.border for s in facts.samples), default=-1) if inspecting else max(at - 1, -1)
+    begin = max((s.border for s in facts.samples if s.border < at), default=-1) if inspecting else max(at - 1, -1)
     around = [s for s in facts.samples if s.border in {begin, at}]
     known = [s for s in around if s.label is not None]
     wrong = next((s for s in known if s.label != scheduled_at(facts, s.border)), None)

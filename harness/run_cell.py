@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from harness import look
-from harness.attempt import LAUNCH_JOB, Attempt, AttemptMeta, Kind
+from harness.attempt import LAUNCH_JOB, SAMPLED_BEHIND, Attempt, AttemptMeta, Kind
 from harness.build import Build
 from harness.deadline import Deadline
 from harness.errors import HarnessError, HostDown, InputError
@@ -130,7 +130,10 @@ def run_cell(
             recorder.step = len(cell.scenario.steps)
             if installed.ever:
                 on_stage("inspect")
-                record(Kind.INSPECTION, "files", blob=guest.inspect(cell.build.install_dir, deadline=deadline))
+                looked = guest.inspect(cell.build.install_dir, deadline=deadline)
+                record(Kind.INSPECTION, "files", data={SAMPLED_BEHIND: True}, blob=looked)
+                # What the look provoked counts only under the set that is loaded then, and when it was read to its end.
+                product.sample(border=recorder.step, deadline=deadline)
             product.collect(deadline=deadline)
             lost = lease.lost()
             if lost is not None:

@@ -293,6 +293,13 @@ DRIFT_ROWS = {
         with_label(acted_at(good(UPDATE), step=UPDATE_STEP + 1), UPDATE_STEP, "2026-11-04"),
         "2026-11-04",
     ),
+    "another set behind our last look": (
+        replace(
+            acted_at(good(), step=INSPECT),
+            samples=(*good().samples, replace(good().samples[-1], border=INSPECT, label="2026-11-05")),
+        ),
+        "2026-11-05",
+    ),
     "another set at our last look": (with_label(acted_at(good(), step=INSPECT), CONNECT, "2026-11-03"), "2026-11-03"),
 }
 

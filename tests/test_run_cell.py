@@ -70,10 +70,11 @@ def test_an_attempt_begins_with_who_and_ends_with_its_end() -> None:
 def test_every_step_stands_between_its_borders_and_is_sampled_behind() -> None:
     attempt = attempt_of(cell())
     assert ended_steps(attempt) == [(kind, None) for kind in STEPS]
+    assert attempt.of(Kind.SAMPLE)[-1].seq > attempt.of(Kind.INSPECTION)[0].seq, "our own last look is sampled behind"
     for index in range(len(STEPS)):
         during = [e.kind for e in attempt.events if e.step == index]
         assert during.index(Kind.STEP_BEGIN) < during.index(Kind.STEP_END) < during.index(Kind.SAMPLE)
-    assert [e.data["border"] for e in attempt.of(Kind.SAMPLE)] == [-1, *range(len(STEPS))]
+    assert [e.data["border"] for e in attempt.of(Kind.SAMPLE)] == [-1, *range(len(STEPS)), len(STEPS)]
 
 
 def test_canaries_are_tried_before_in_the_install_folder_and_after() -> None:

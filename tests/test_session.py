@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +15,14 @@ import pytest
 from harness.attempt import Attempt, Kind, Role
 from harness.deadline import Deadline
 from harness.errors import Blame, DiskFull, InputError
+from harness.facts import When
 from harness.fake_guest import Mischief
 from harness.image import Folder
 from harness.judge import judge
 from harness.judgement import Judgement
 from harness.observation import Mechanism
 from harness.plan import Cell
-from harness.products.fake import FakeProduct
+from harness.products.fake import DATABASE, GUARD, FakeProduct, _set_of
 from harness.providers.fake import FakeProvider
 from harness.report import matrix_for
 from harness.scenario import Scan, Step
@@ -48,6 +50,7 @@ from tests.fake_lab import (
     parsers,
     plan,
     scenario,
+    signature,
     well,
     with_product,
 )
@@ -639,6 +642,23 @@ def test_input_that_turns_out_wrong_ends_the_run_and_is_told(memory: Store) -> N
     result = FakeLab(adapter=Wrong).run(plan(cell(), cell(INCIDENT)), memory)
     assert isinstance(result.trouble, InputError)
     assert result.state is RunState.INTERRUPTED
+
+
+class Swapping(FakeProduct):
+    """Another set is loaded behind the last canaries: what our own last look provokes is not the cell's product's."""
+
+    def canary(self, folders: Mapping[Folder, str], *, when: When, deadline: Deadline) -> None:
+        super().canary(folders, when=when, deadline=deadline)
+        if when is When.AFTER:
+            self._admin.push(json.dumps(_set_of(signature(INCIDENT))).encode(), DATABASE, deadline=deadline)
+            self._admin.run([GUARD, "load"], deadline=deadline)
+
+
+@pytest.mark.parametrize("faults", [{}, {"1.0.0": "connect"}], ids=["a good build", "a faulty build"])
+def test_a_set_that_is_swapped_before_the_last_look_convicts_nobody(faults: dict[str, str], memory: Store) -> None:
+    verdict = judged(FakeLab(faults=faults, adapter=Swapping).run(plan(cell()), memory), cell())
+    assert verdict.outcome is UNKNOWN
+    assert INCIDENT in verdict.reason
 
 
 # --- trouble of ours --------------------------------------------------------------------------------------------------

@@ -451,6 +451,10 @@ def fake() -> list[Label]:
 
     alert = t.recorded(Action.ALERTED, LAUNCH)
     return [
+        of("no sample behind the last look", lambda a: t.without(a, t.sample_at(INSPECT)), lab("protection")),
+        of(
+            "the marker behind the last look is minded by nobody", t.marker_minded_by_nobody(INSPECT), lab("protection")
+        ),
         of("an alert at launch", alert, (D, "launch", "all.passed")),
         of("an alert at the last look", t.recorded(Action.ALERTED, INSPECT), (D, "inspect", "all.passed")),
         of("an alert about a stranger", t.recorded(Action.ALERTED, LAUNCH, path=t.ELSEWHERE), UNREAD),

@@ -387,7 +387,8 @@ def never_ran(step: int) -> Trouble:
         return event.kind in {Kind.STEP_BEGIN, Kind.STEP_END} and _place(event) >= step
 
     def trouble(attempt: Attempt) -> Attempt:
-        return without(attempt, lambda e: unwanted(e) or (e.kind is Kind.SAMPLE and int(str(e.data["border"])) >= step))
+        behind = range(step, len(attempt.cell.scenario.steps))
+        return without(attempt, lambda e: unwanted(e) or (e.kind is Kind.SAMPLE and e.data["border"] in behind))
 
     return trouble
 
