@@ -62,12 +62,14 @@ class Prober:
         self._marker = marker
         self._offsets: dict[str, tuple[int, int | None]] = dict.fromkeys(logs, (0, None))
         self._dated = dated
+        self._reacted = True
         self._serial = count(1)
 
     def canary(self, folders: Mapping[Folder, str], *, when: When, deadline: Deadline) -> None:
         """Plant a canary in each folder, record how the guest reacted, then what the product wrote about it."""
         items = [
-            self._item(self._canary(), windows_folder, patience_s=CANARY_PATIENCE_S)
+            # Where no marker fired a moment ago nothing reacts, and waiting for it in every folder shows nothing more.
+            self._item(self._canary(), windows_folder, patience_s=CANARY_PATIENCE_S if self._reacted else 0.0)
             for windows_folder in folders.values()
         ]
         raw, placed = self._plant(items, deadline)
@@ -87,7 +89,9 @@ class Prober:
         raw, placed, labels = self._plant_markers(deadline)
         names: list[JsonValue] = [{"label": label, **place} for label, place in zip(labels, placed, strict=True)]
         self._tools.record(Kind.SAMPLE, data={"border": border, "items": names}, blob=raw)
-        self.read_logs(awaited=_denied(raw, placed), deadline=deadline)
+        denied = _denied(raw, placed)
+        self._reacted = bool(denied)
+        self.read_logs(awaited=denied, deadline=deadline)
 
     def await_set(self, signature: Signature, *, deadline: Deadline) -> None:
         """Wait until exactly one known marker is denied: that of ``signature``.

@@ -24,7 +24,7 @@ from harness.observation import Layer
 from harness.products.api import Tools
 from harness.products.guard.in_guest import LOG, ROOT
 from harness.products.guard.sets import CANARY_TEXT, marker_text, set_of
-from harness.products.probe import Item, Prober
+from harness.products.probe import Item, Prober, push_proven
 from harness.signature import Signature
 
 PROFILES = {"standard"}
@@ -72,7 +72,7 @@ class Guard:
         self._prober.read_logs(awaited=(), deadline=deadline)
 
     def _load(self, signature: Signature, argv: list[str], deadline: Deadline) -> None:
-        self._admin.push(set_of(signature), SET, deadline=deadline)
+        push_proven(self._admin, set_of(signature), SET, deadline=deadline)
         loaded = self._admin.run(argv, deadline=deadline.sooner(20.0))
         self._tools.record(Kind.PRODUCT, "load", blob=loaded.stdout[:4096] + loaded.stderr[:4096])
         if not loaded.ok:
