@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -48,6 +49,19 @@ def test_a_cell_that_is_struck_is_judged_right_or_not_at_all(
     assert struck.fell_at is not None, struck.blow_said
     assert struck.verdict in {"right", "inconclusive"}, struck.reason + struck.false_proof
     assert struck.leaks == ()
+
+
+@pytest.mark.guest
+@pytest.mark.timeout(300)
+def test_a_set_that_is_swapped_just_before_the_last_look_convicts_nobody(lab: Lab) -> None:
+    """It was a wrong red: the module was taken at our own look, under a set that nobody had asked for."""
+    key = ("1.2.0", "clamav", "2026-11-04", FRESH)
+    cell = lab.cells[key]
+    swap = next(b for b in blows(cell.product) if b.name == "swap signatures")
+    late = replace(swap, behind="inspect_files.py")
+    seen = lab.strike(Case(number=0, cell=cell, true=TRUE[key], blow=late, at=0, guest=1))
+    assert seen.fell_at is not None, seen.blow_said
+    assert seen.verdict in {"right", "inconclusive"}, seen.reason
 
 
 # --- the drill itself -------------------------------------------------------------------------------------------------
