@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.fake_guest import FakeProgram
 from harness.plan import Cell
+from harness.probes import is_probe
 from harness.rig import ROOT
 from harness.systems.fake import FakeSystem
 from harness.transports.api import Transport
@@ -58,5 +59,7 @@ def project_of_the_page(folder: Path) -> Project:
 def simulated_desktop(cell: Cell, transport: Transport) -> FakeSystem:
     """Give the desktop of a simulated guest on which the project's program can be installed."""
     assert isinstance(transport, FakeTransport)
+    if is_probe(cell):  # no trading program: what is in its zip is unpacked
+        return FakeSystem(cell.image, transport)
     files = {f.path: (f.path + cell.build.version).encode() for f in cell.build.files}
     return FakeSystem(cell.image, transport, FakeProgram(install_dir=cell.build.install_dir, files=files))
