@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import InputError
 from harness.expectation import Expectations, Kept, promises
@@ -18,6 +18,7 @@ from harness.plan import Plan
 from harness.report import matrix_for
 from harness.run_cell import Rig
 from harness.session import Listener, Options, StopSwitch, run
+from harness.standing import Patience
 from harness.stores.api import RunState, Store
 
 
@@ -33,6 +34,10 @@ class Proven:
     def kept(self) -> bool:
         """Tell whether there are promises and each was kept."""
         return self.whole and bool(self.promises) and all(p.kept for p in self.promises)
+
+
+#: A person waits for the answer, and a lab that loses its guests is the answer: no minutes of patience with an image.
+PATIENCE = Patience(failures=3, first_s=1.0, cap_s=1.0, waits=1)
 
 
 def prove_rig(
@@ -54,6 +59,7 @@ def prove_rig(
     """
     if not plan.suite.drill:
         raise InputError(f"The suite '{plan.suite.name}' tests the rig and is no drill.", hint="Write 'drill: true'.")
+    options = replace(options, image_patience=PATIENCE)
     result = run(plan, rig=rig, store=store, parsers=parsers, options=options, listeners=listeners, stop=stop)
     if result.trouble is not None:
         raise result.trouble
