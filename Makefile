@@ -6,11 +6,11 @@ BIN := .venv/bin
 
 .PHONY: setup demo test test-full lint bench chaos
 
-setup:  ## the set-up alone; a second run does nothing. ARGS=--x86: for 32-bit programs, too
+setup:  ## the set-up alone; a second run does nothing. PROVIDER=qemu: virtual machines; ARGS=--x86: 32-bit programs, too
 	@.ci/setup.sh $(PROVIDER) $(if $(filter setup,$(MAKECMDGOALS)),$(ARGS))
 
 demo: setup  ## the incident, reproduced on the reference lab; ARGS=--quick for the short one
-	@$(BIN)/hts-compat demo $(ARGS)
+	@$(BIN)/hts-compat demo $(if $(filter qemu,$(PROVIDER)),--provider qemu) $(ARGS)
 
 test:  ## everything that a change has to pass, real guests included
 	@.ci/setup.sh $(PROVIDER) --browser

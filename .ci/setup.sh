@@ -1,23 +1,28 @@
 #!/bin/bash
-# Sets this machine up: setup.sh [docker|all] [--browser] [--x86]
+# Sets this machine up: setup.sh [docker|qemu|all] [--browser] [--x86]
 #
 # Installs only what is missing, starts a Docker engine when none answers, makes .venv from requirements.lock and builds
-# the reference guest's image; with --x86 also the compiler and the image for 32-bit programs, which takes some minutes.
-# A second run finds everything there. Exit codes: 0 ready, 2 wrong use, 5 something is
-# missing that it may not install; then each missing piece is named with the command that installs it.
+# the reference guest's image; 'qemu' builds it as a virtual machine instead, and needs no engine; 'all' builds both.
+# With --x86 also the compiler and the image for 32-bit programs, which takes some minutes.
+# A second run finds everything there. Exit codes: 0 ready, 2 wrong use, 5 something is missing that it may not install;
+# then each missing piece is named with the command that installs it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/hts-compat"
 wants_browser=no
 wants_x86=no
+wants_docker=yes
+wants_qemu=no
 for word in "$@"; do
     case "$word" in
-        docker | all) ;;
+        docker) ;;
+        qemu) wants_qemu=yes wants_docker=no ;;
+        all) wants_qemu=yes ;;
         --browser) wants_browser=yes ;;
         --x86) wants_x86=yes ;;
         *)
-            echo "setup: '$word' is not known; the provider is 'docker' (or 'all'), the options --browser and --x86." >&2
+            echo "setup: '$word' is not known; a provider is docker, qemu or all, an option --browser or --x86." >&2
             exit 2
             ;;
     esac
@@ -77,7 +82,15 @@ registry_answers() { timeout 20 docker manifest inspect debian:bookworm-slim > /
 image_is_built() { .venv/bin/hts-compat image list 2> /dev/null | grep -q "^$1 .*content"; }
 
 [ -x .venv/bin/python ] || python_is_good || lacks python3-venv "Python 3.11 with its venv module"
-has_engine || lacks docker.io "a Docker engine"
+[ "$wants_docker" = no ] || has_engine || lacks docker.io "a Docker engine"
+if [ "$wants_qemu" = yes ]; then
+    has qemu-system-x86_64 || lacks qemu-system-x86 "QEMU, which runs the guests"
+    has qemu-img || lacks qemu-utils "the tool that makes their disks"
+    has mmdebstrap || lacks mmdebstrap "the maker of their root"
+    has fakechroot || lacks fakechroot "what makes it without being root"
+    has fakeroot || lacks fakeroot "what makes its files root's"
+    [ -x /sbin/mke2fs ] || has mke2fs || lacks e2fsprogs "the maker of their file system"
+fi
 has x86_64-w64-mingw32-gcc || lacks gcc-mingw-w64-x86-64 "the compiler for Windows programs"
 has makensis || lacks nsis "the maker of Windows installers"
 if [ "$wants_x86" = yes ]; then
@@ -108,7 +121,7 @@ start_engine() {
 start_command="systemctl start docker"
 [ -d /run/systemd/system ] || start_command="setsid dockerd > /var/log/dockerd.log 2>&1 &"
 
-if ! engine_answers; then
+if [ "$wants_docker" = yes ] && ! engine_answers; then
     if ! refused; then
         [ "$may_install" = yes ] || give_up "The Docker engine is not running. As root: $start_command"
         start_engine
@@ -131,10 +144,12 @@ if [ "$(cat .venv/.stamp 2> /dev/null)" != "$stamp" ]; then
 fi
 
 # --- the reference guest; its base comes from a registry, or else from Debian's packages
-images=(reference)
+images=()
+[ "$wants_docker" = no ] || images+=(reference)
+[ "$wants_qemu" = no ] || images+=(reference-vm)
 [ "$wants_x86" = no ] || images+=(reference-32)
 for image in "${images[@]}"; do
-    if ! has mmdebstrap && ! image_is_built "$image" && ! registry_answers; then
+    if [ "$image" != reference-vm ] && ! has mmdebstrap && ! image_is_built "$image" && ! registry_answers; then
         lacks mmdebstrap "the maker of the guest's base image, as no registry answers"
         install_missing
     fi

@@ -185,6 +185,12 @@ class ImageDefinition(Frozen):
         pattern=NAME,
         description="Another definition, whose files and packages are this one's too where it has none of its own.",
     )
+    instead_of: str | None = Field(
+        default=None,
+        pattern=NAME,
+        description="Another definition of the same guest, for another provider: taken where a suite names that one and"
+        " the run uses this one's provider.",
+    )
     packages: str | None = Field(default=None, description="File with the list of packages, beside this one.")
     user: str = Field(min_length=1, description="The desktop user who runs the program; not an administrator.")
     service_user: str | None = Field(default=None, description="Runs the stand-in servers of a scenario.")

@@ -14,6 +14,7 @@ from harness.load import LoadedSuite
 from harness.plan import Cell
 from harness.products import require
 from harness.providers import kit_of, provider_names
+from harness.providers.api import BuildsImages
 from harness.providers.image_files import ImageFiles
 from harness.run_cell import Rig
 from harness.secret_source import secrets_for
@@ -36,16 +37,22 @@ class Images(Mapping[str, Image]):
     """Every image that is defined in a folder, by name.
 
     It is looked up when a suite names it, so that a machine without an engine still reads a suite to its last error.
+
+    Args:
+        folder: ``vm_images``.
+        provider: Whose images are wanted. An image of another provider is replaced by the definition that stands
+            ``instead_of`` it for this one, under its own name. ``auto``: only where it cannot be had itself.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, provider: str = AUTO) -> None:
         self._folders = {path.parent.name: path.parent for path in sorted(folder.glob("*/image.yaml"))}
+        self._provider = provider
         self._found: dict[str, Image] = {}
 
     def __getitem__(self, name: str) -> Image:
         """Give an image; one that is defined and has not been built says so by its ``missing``."""
         if name not in self._found:
-            self._found[name] = image_at(self._folders[name]) or missing_image(self._folders[name])
+            self._found[name] = self._look_up(name)
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -55,6 +62,42 @@ class Images(Mapping[str, Image]):
     def __len__(self) -> int:
         """Count the definitions."""
         return len(self._folders)
+
+    def _look_up(self, name: str) -> Image:
+        own = self._folders[name]
+        provider = load_image_definition(own / "image.yaml").provider
+        if self._provider not in {AUTO, provider}:
+            others = [f for f, of in self._instead_of(name) if of == self._provider]
+            if not others:
+                return _of_folder(own)
+            return _of_folder(others[0]).model_copy(update={"name": name})
+        try:
+            found = _of_folder(own)
+        except LabError:
+            instead = self._usable_instead_of(name)
+            if instead is None:
+                raise
+            return instead
+        return found if found.missing is None else self._usable_instead_of(name) or found
+
+    def _usable_instead_of(self, name: str) -> Image | None:
+        for folder, _ in self._instead_of(name):
+            try:
+                found = image_at(folder)
+            except LabError:
+                continue
+            if found is not None:
+                return found.model_copy(update={"name": name})
+        return None
+
+    def _instead_of(self, name: str) -> list[tuple[Path, str]]:
+        """Give the folders of the definitions that stand in for one, each with its provider."""
+        read = [(folder, load_image_definition(folder / "image.yaml")) for folder in self._folders.values()]
+        return [(folder, definition.provider) for folder, definition in read if definition.instead_of == name]
+
+
+def _of_folder(folder: Path) -> Image:
+    return image_at(folder) or missing_image(folder)
 
 
 def image_files(folder: Path) -> ImageFiles:
@@ -79,17 +122,16 @@ def image_at(folder: Path) -> Image | None:
 
 def missing_image(folder: Path) -> Image:
     """Stand in for an image that has not been built: no guest can be leased from it, and it says why."""
-    from harness.providers import docker_build  # noqa: PLC0415
-
     definition = load_image_definition(folder / "image.yaml")
-    if definition.provider != DOCKER:
+    kit = kit_of(definition.provider)
+    if not isinstance(kit, BuildsImages):
         image = image_of(definition, content=f"missing:{definition.name}", recipe=None, reference="")
         told = f"The image '{definition.name}' has not been built: the provider '{definition.provider}' has none."
         return image.model_copy(update={"missing": told})
     files = image_files(folder)
     recipe = files.recipe()
     image = image_of(definition, content=f"missing:{recipe}", recipe=recipe, reference="")
-    return image.model_copy(update={"missing": docker_build.why_missing(files)})
+    return image.model_copy(update={"missing": kit.why_missing(folder, like=files.like)})
 
 
 def image_of(definition: ImageDefinition, *, content: str, recipe: str | None, reference: str) -> Image:

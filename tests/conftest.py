@@ -69,3 +69,12 @@ def example_plug_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     importlib.invalidate_caches()
     yield folder
     sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope="session")
+def vm_image() -> Image:
+    """Give the reference guest as a virtual machine; it takes minutes to build, so it is asked for on its own."""
+    image = image_at(ROOT / "vm_images" / "reference-vm")
+    if image is None:
+        pytest.skip("The image 'reference-vm' has not been built. Run 'make setup PROVIDER=qemu'.")
+    return image

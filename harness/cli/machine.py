@@ -12,12 +12,13 @@ from harness.cli import say
 from harness.cli.progress import progress
 from harness.cli.run import Asked, interruptible, load, open_store
 from harness.doctor import Examined, examine
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, LabError
 from harness.plan import expand
 from harness.products import parser_of
 from harness.prove_rig import Proven, prove_rig
-from harness.providers import docker_build
-from harness.rig import DOCKER, ROOT, Images, image_files, make_rig
+from harness.providers import kit_of
+from harness.providers.api import BuildsImages
+from harness.rig import ROOT, image_at, image_files, make_rig, missing_image
 from harness.rig import sweep as sweep_guests
 from harness.session import Options, new_run_id
 from harness.yaml_files import load_expectations, load_image_definition
@@ -122,13 +123,20 @@ def image_build(name: str, *, as_json: bool) -> int:
     if not (folder / "image.yaml").is_file():
         known = ", ".join(p.parent.name for p in sorted((ROOT / "vm_images").glob("*/image.yaml")))
         raise InputError(f"There is no image '{name}'.", hint=f"Images: {known}.")
-    provider = load_image_definition(folder / "image.yaml").provider
-    if provider != DOCKER:
+    definition = load_image_definition(folder / "image.yaml")
+    kit = kit_of(definition.provider)
+    if not isinstance(kit, BuildsImages):
         raise InputError(
-            f"The image '{name}' is of the provider '{provider}', which builds its own.",
+            f"The image '{name}' is of the provider '{definition.provider}', which builds its images itself.",
             hint="'hts-compat image list' says whether it is there.",
         )
-    built = docker_build.build(image_files(folder), report=say.note)
+    built = kit.make(
+        folder,
+        like=image_files(folder).like,
+        memory_mib=definition.resources.memory_mib,
+        cpus=definition.resources.cpus,
+        report=say.note,
+    )
     if as_json:
         say.data(asdict(built))
     else:
@@ -141,23 +149,7 @@ def image_build(name: str, *, as_json: bool) -> int:
 
 def image_list(*, as_json: bool, folder: Path = ROOT / "vm_images") -> int:
     """List the images that are defined here, each as its own provider knows it."""
-    images = Images(folder)
-    rows = []
-    for name in images:
-        try:
-            content, why_not = images[name].content, images[name].missing
-        except HarnessError as error:
-            if load_image_definition(folder / name / "image.yaml").provider == DOCKER:
-                raise
-            content, why_not = "", error.summary  # a provider of another package, that is not there or broken
-        rows.append(
-            {
-                "name": name,
-                "built": why_not is None,
-                "content": content if why_not is None else None,
-                "why_not": why_not,
-            }
-        )
+    rows = [_image_row(path.parent) for path in sorted(folder.glob("*/image.yaml"))]
     if as_json:
         say.data({"images": rows})
         return 0
@@ -165,3 +157,16 @@ def image_list(*, as_json: bool, folder: Path = ROOT / "vm_images") -> int:
         state = f"content {str(row['content'])[:12]}" if row["built"] else row["why_not"]
         say.line(f"{row['name']:16} {state}")
     return 0
+
+
+def _image_row(folder: Path) -> dict[str, object]:
+    """Say of one definition whether its image is there; what cannot be asked has not been built, and says why."""
+    definition = load_image_definition(folder / "image.yaml")
+    row: dict[str, object] = {"name": definition.name, "provider": definition.provider}
+    try:
+        found = image_at(folder)
+        why_not = None if found else missing_image(folder).missing
+    except HarnessError as error:
+        hint = error.hint if isinstance(error, LabError) else ""  # of a name that is wrong, the names are no fix
+        found, why_not = None, f"{error.summary} {hint}".strip()
+    return {**row, "built": found is not None, "content": found.content if found else None, "why_not": why_not}

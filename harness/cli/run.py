@@ -192,7 +192,7 @@ def load(asked: Asked) -> LoadedSuite:
     from harness.build_file import build_from_file
 
     extra = tuple(build_from_file(path) for path in asked.builds)
-    images = Images(asked.images)
+    images = Images(asked.images, provider=asked.provider)
     return load_suite(asked.suite, images=images, known_products=product_names(), extra_builds=extra, progress=say.note)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.providers.api import ProviderKit
 
 #: Provider name -> what makes its kit. Imported on use: reading a store needs no engine.
-PROVIDERS = {"docker": "harness.providers.docker_kit:DockerKit"}
+PROVIDERS = {"docker": "harness.providers.docker_kit:DockerKit", "qemu": "harness.providers.qemu.kit:QemuKit"}
 
 
 def provider_names() -> tuple[str, ...]:

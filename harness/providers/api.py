@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from harness.deadline import Deadline
 from harness.image import Image
@@ -122,4 +123,46 @@ class ProviderKit(Protocol):
         Raises:
             LabError: The provider cannot be asked.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeImage:
+    """An image that is there to be used; ``made`` is False when it had been there already.
+
+    ``content`` identifies what a guest is made of; ``recipe`` is provenance. ``duration_s`` is this call's.
+    """
+
+    name: str
+    content: str
+    recipe: str
+    packages: int
+    made: bool
+    duration_s: float
+
+
+@runtime_checkable
+class BuildsImages(Protocol):
+    """The ability of a kit to make the images of its provider."""
+
+    def make(
+        self, folder: Path, *, like: Path | None, memory_mib: int, cpus: int, report: Callable[[str], None]
+    ) -> MadeImage:
+        """Give the image that a folder of ``vm_images/`` defines, making it only when it is not there.
+
+        Args:
+            folder: ``vm_images/<name>``.
+            like: The folder of the definition that this one's ``like`` names.
+            memory_mib: What one guest gets, where that is part of the image.
+            cpus: The same of processors.
+            report: Takes one line of progress at a time.
+
+        Raises:
+            InputError: The folder is no image definition.
+            LabError: It cannot be made here; the hint says what is missing.
+        """
+        ...
+
+    def why_missing(self, folder: Path, *, like: Path | None) -> str:
+        """Say in one sentence why there is no image of this folder, with what mends it."""
         ...

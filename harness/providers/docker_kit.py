@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.providers import docker_build
-from harness.providers.api import Endpoint, FoundImage
+from harness.providers.api import Endpoint, FoundImage, MadeImage
 from harness.providers.docker import DockerProvider
 from harness.providers.image_files import ImageFiles
 from harness.transports.api import Transport
@@ -28,3 +29,22 @@ class DockerKit:
         return (
             None if built is None else FoundImage(content=built.content, recipe=built.recipe, reference=built.image_id)
         )
+
+    def make(
+        self, folder: Path, *, like: Path | None, memory_mib: int, cpus: int, report: Callable[[str], None]
+    ) -> MadeImage:
+        """Build the container image of a folder; see ``BuildsImages.make``. What a guest gets is said at its start."""
+        del memory_mib, cpus
+        built = docker_build.build(ImageFiles(folder=folder, like=like), report=report)
+        return MadeImage(
+            name=built.name,
+            content=built.content,
+            recipe=built.recipe,
+            packages=built.packages,
+            made=built.made,
+            duration_s=built.duration_s,
+        )
+
+    def why_missing(self, folder: Path, *, like: Path | None) -> str:
+        """Say why there is no container image; see ``BuildsImages.why_missing``."""
+        return docker_build.why_missing(ImageFiles(folder=folder, like=like))

@@ -78,7 +78,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "argv", [])
     lab = FakeLab()
-    monkeypatch.setattr(run_face, "Images", lambda _folder: {"reference": make_image()})
+    monkeypatch.setattr(run_face, "Images", lambda _folder, *, provider: {"reference": make_image()})
     monkeypatch.setattr(run_face, "make_rig", lambda _provider, _loaded: lab.rig())
     monkeypatch.setattr(run_face, "parser_of", parsers)
     monkeypatch.setattr(show, "parser_of", parsers)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +19,11 @@ from harness.providers import kit_of
 from harness.providers.api import Endpoint, Lease, Provider
 from harness.providers.docker import DockerProvider
 from harness.providers.fake import FakeProvider
+from harness.providers.qemu.provider import QemuProvider
 from harness.transports.api import Transport
 from harness.transports.docker_exec import DockerExecTransport
 from harness.transports.fake import FakeTransport
+from harness.transports.unix_socket import UnixSocketTransport
 from tests.builders import make_image
 from tests.contributing import PROVIDER
 
@@ -38,7 +43,10 @@ class Given:
     end: Callable[[Endpoint], None]
 
 
-@pytest.fixture(params=["fake", PROVIDER, pytest.param("docker", marks=pytest.mark.guest)])
+REAL = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker", "qemu")]
+
+
+@pytest.fixture(params=["fake", PROVIDER, *REAL])
 def given(request: pytest.FixtureRequest) -> Iterator[Given]:
     if request.param == "fake":
         fake = FakeProvider()
@@ -60,6 +68,17 @@ def given(request: pytest.FixtureRequest) -> Iterator[Given]:
         image = make_image(reference="memory")
         yield Given(provider=kit.provider, image=image, connect=kit.connect, end=end_machine)
         return
+    if request.param == "qemu":
+        qemu = QemuProvider()
+        yield Given(
+            provider=qemu,
+            image=request.getfixturevalue("vm_image"),
+            connect=lambda e: UnixSocketTransport(e.address),
+            end=lambda e: kill_machine_of(e.address),
+        )
+        qemu.sweep(RUN)
+        qemu.sweep(OTHER_RUN)
+        return
     docker: DockerProvider = request.getfixturevalue("docker_provider")
     yield Given(
         provider=docker,
@@ -69,6 +88,14 @@ def given(request: pytest.FixtureRequest) -> Iterator[Given]:
     )
     docker.sweep(RUN)
     docker.sweep(OTHER_RUN)
+
+
+def kill_machine_of(socket: str) -> None:
+    """Kill the virtual machine that hands out a socket, as another person on the host could."""
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"path={socket},".encode() in line.read_bytes():
+                os.kill(int(line.parent.name), signal.SIGKILL)
 
 
 class Leaving(ExitStack):

@@ -16,9 +16,11 @@ from harness.errors import GuestCommandTimeout, GuestUnreachable, InputError
 from harness.fake_guest import FakeMachine, Mischief
 from harness.image import Image
 from harness.providers.docker import DockerProvider
+from harness.providers.qemu.provider import QemuProvider
 from harness.transports.api import OUTPUT_CAP_BYTES, Transport
 from harness.transports.docker_exec import DockerExecTransport
 from harness.transports.fake import FakeTransport
+from harness.transports.unix_socket import UnixSocketTransport
 
 KOREAN = "/tmp/한글 폴더/시세표 (1).txt"
 
@@ -34,10 +36,25 @@ def container(docker_provider: DockerProvider, reference_image: Image) -> Iterat
         yield lease.endpoint.address
 
 
-@pytest.fixture(params=["fake", pytest.param("docker_exec", marks=pytest.mark.guest)])
+@pytest.fixture(scope="module")
+def virtual_machine(vm_image: Image) -> Iterator[str]:
+    """Give one virtual machine for all tests of this module."""
+    with QemuProvider().lease(vm_image, run_id="contract-t", name="transport", deadline=Deadline.after(60)) as lease:
+        yield lease.endpoint.address
+
+
+REAL = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker_exec", "unix_socket")]
+
+
+@pytest.fixture(params=["fake", *REAL])
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
     if request.param == "fake":
         yield FakeTransport(FakeMachine("guest"))
+        return
+    if request.param == "unix_socket":
+        way_in = UnixSocketTransport(request.getfixturevalue("virtual_machine"))
+        yield way_in
+        way_in.close()
         return
     provider: DockerProvider = request.getfixturevalue("docker_provider")
     made = DockerExecTransport(provider.client, request.getfixturevalue("container"))

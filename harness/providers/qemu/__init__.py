@@ -1,0 +1,1 @@
+"""Guests that are virtual machines, forked from one that has booted already."""

@@ -1,0 +1,129 @@
+"""Pure. A virtual machine as QEMU's command line: the same devices in the same order for a template and its clones.
+
+QEMU accepts another device on a clone's command line in silence, so a template remembers its own line
+(``fingerprint``), and a clone with another one is not started.
+
+Source: QEMU 7.2, docs/system/vm-templating.rst and qemu-system-x86_64(1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAM = "qemu-system-x86_64"
+
+#: Name of the agent's port; guest/vm_init.py looks for it.
+PORT_NAME = "org.hts-compat.agent.0"
+
+#: Bytes of translated code that TCG keeps, in MiB. More was no faster and cost memory.
+TCG_CACHE_MIB = 128
+
+#: The oldest processor that Debian's programs run on well; ``max`` was slower to boot under TCG.
+CPU_MODEL = "Nehalem"
+
+#: Boot quietly from the first disk, without mitigations that a throw-away guest does not need.
+KERNEL_LINE = (
+    "root=/dev/vda rw console=ttyS0 quiet mitigations=off no_timer_check panic=-1 init=/opt/hts-compat/vm_init.py"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What a machine is made of.
+
+    Attributes:
+        accelerator: ``kvm`` or ``tcg``.
+        memory_mib: Size of its memory.
+        kernel, initrd: Files that it boots from; no boot loader is involved.
+    """
+
+    accelerator: str
+    memory_mib: int
+    cpus: int
+    kernel: Path
+    initrd: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where one machine's own files and sockets lie.
+
+    Attributes:
+        memory: File of its memory. A template writes it (``shared``); a clone sees it and keeps its changes to itself.
+        disk: Its overlay, qcow2.
+    """
+
+    memory: str
+    shared: bool
+    disk: Path
+    agent_socket: Path
+    monitor_socket: Path
+    serial_log: Path
+
+
+def command_line(hardware: Hardware, places: Places, *, incoming: bool, more: str = "") -> list[str]:
+    """Give the command line of one machine.
+
+    Args:
+        hardware: What it is made of.
+        places: Files.
+        incoming: Wait for a state to be restored instead of booting; the machine is paused until told to go on.
+        more: Further words of the kernel's command line.
+    """
+    share = "on" if places.shared else "off"
+    accelerator = "kvm" if hardware.accelerator == "kvm" else f"tcg,thread=multi,tb-size={TCG_CACHE_MIB}"
+    line = [
+        PROGRAM,
+        "-nodefaults",
+        "-no-user-config",
+        *("-display", "none"),
+        *("-vga", "none"),
+        "-no-reboot",
+        *("-object", f"memory-backend-file,id=ram,size={hardware.memory_mib}M,mem-path={places.memory},share={share}"),
+        *("-machine", "q35,memory-backend=ram,hpet=off"),
+        *("-accel", accelerator),
+        *("-cpu", CPU_MODEL),
+        *("-smp", str(hardware.cpus)),
+        *("-m", str(hardware.memory_mib)),
+        *("-kernel", str(hardware.kernel)),
+        *("-initrd", str(hardware.initrd)),
+        *("-append", f"{KERNEL_LINE} {more}".strip()),
+        *("-drive", f"if=none,id=disk,file={_escaped(places.disk)},format=qcow2,cache=unsafe,discard=unmap"),
+        *("-device", "virtio-blk-pci,drive=disk"),
+        *("-device", "virtio-serial-pci"),
+        *("-chardev", f"socket,id=agent,path={_escaped(places.agent_socket)},server=on,wait=off"),
+        *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
+        *("-device", "virtio-rng-pci"),
+        *("-chardev", f"file,id=serial,path={_escaped(places.serial_log)}"),
+        *("-serial", "chardev:serial"),
+        *("-qmp", f"unix:{_escaped(places.monitor_socket)},server=on,wait=off"),
+    ]
+    return [*line, *(("-incoming", "defer", "-S") if incoming else ())]
+
+
+def fingerprint(hardware: Hardware, *, qemu_version: str) -> str:
+    """Give the sha256 of what a clone must have in common with its template: QEMU's version and every device."""
+    anywhere = Places(
+        memory="MEMORY",
+        shared=False,
+        disk=Path("DISK"),
+        agent_socket=Path("AGENT"),
+        monitor_socket=Path("MONITOR"),
+        serial_log=Path("SERIAL"),
+    )
+    booted = Hardware(
+        accelerator=hardware.accelerator,
+        memory_mib=hardware.memory_mib,
+        cpus=hardware.cpus,
+        kernel=Path("KERNEL"),
+        initrd=Path("INITRD"),
+    )
+    words = [qemu_version, *command_line(booted, anywhere, incoming=False)]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+
+def _escaped(path: Path) -> str:
+    """Write a path into an option, where a comma is written twice."""
+    return str(path).replace(",", ",,")

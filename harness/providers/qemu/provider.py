@@ -1,0 +1,163 @@
+"""Driver. Guests that are clones of a frozen virtual machine: no network at all, pristine, gone with their lease.
+
+A lease is an overlay disk, a process, the restored state and the first command's answer, which shows the template's
+nonce: it lies in the template's memory alone, so whoever shows it is a clone of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.errors import LabError
+from harness.image import Image
+from harness.providers.api import Endpoint, Fitness, Loss
+from harness.providers.qemu import clone
+from harness.providers.qemu.machine import fingerprint
+from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, Template, load
+from harness.providers.qemu.tools import TOOLS, qemu_version
+from harness.transports.unix_socket import UnixSocketTransport
+
+TRANSPORT = "unix_socket"
+
+#: What a clone keeps for itself at most, seen after whole cells, beside its share of the template.
+PRIVATE_MIB = 400
+#: What is left to the host.
+RESERVE_MIB = 512
+
+_FIRST_COMMAND = 'date -s "@$1" > /dev/null && cat "$2"'
+
+
+@dataclass(frozen=True, slots=True)
+class _QemuLease:
+    machine: clone.RunningMachine
+    endpoint: Endpoint
+
+    def lost(self) -> Loss | None:
+        return self.machine.lost()
+
+
+class QemuProvider:
+    """Leases clones of templates that were made on this machine."""
+
+    name = "qemu"
+
+    def __init__(self) -> None:
+        self._held: dict[str, Held] = {}
+        self._loading = threading.Lock()
+
+    def check(self) -> tuple[Fitness, ...]:
+        """Say which tools are there; see ``Provider.check``."""
+        return tuple(
+            Fitness(
+                name=tool, ok=found is not None, detail=found or what, fix="" if found else f"apt-get install {package}"
+            )
+            for tool, package, what in TOOLS
+            for found in [shutil.which(tool)]
+        )
+
+    @contextmanager
+    def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> Iterator[_QemuLease]:
+        """Fork one guest; see ``Provider.lease``. ``name`` is for engines that show one; a process has none."""
+        del name
+        held = self._hold(image, deadline)
+        about = held.template.about
+        with clone.spot(run_id) as spot:
+            places = spot.places(memory=held.memory_path, shared=False)
+            clone.make_overlay(held.template.file(DISK), places.disk)
+            machine = clone.RunningMachine(held.template.hardware, places, incoming=True, deadline=deadline)
+            try:
+                _restore(machine, held.template, deadline)
+                _first_command(str(places.agent_socket), about.nonce, deadline)
+                yield _QemuLease(machine, Endpoint(transport=TRANSPORT, address=str(places.agent_socket)))
+            finally:
+                machine.end()
+
+    def sweep(self, run_id: str | None) -> int:
+        """End and delete what a killed run left; see ``Provider.sweep``."""
+        return clone.sweep(run_id)
+
+    def _hold(self, image: Image, deadline: Deadline) -> Held:
+        """Load a template, once; a cell that comes meanwhile waits."""
+        template = load(Path(image.reference)) if image.reference else None
+        if template is None:
+            msg = f"There is no image '{image.name}' for virtual machines."
+            raise LabError(msg, hint="'hts-compat image list' says which there are, and how to build one.")
+        if template.about.content != image.content:
+            msg = f"The template of '{image.name}' is another one than the plan was made for."
+            raise LabError(msg, hint="Start a new run.")
+        with self._loading:
+            known = self._held.get(image.content)
+            if known is not None:
+                _await_memory(deadline)
+                return known
+            version = qemu_version()
+            if fingerprint(template.hardware, qemu_version=version) != template.about.fingerprint:
+                msg = f"The template of '{image.name}' was frozen by another QEMU, or as another machine."
+                hint = f"Make it again: hts-compat image prune {image.name}; hts-compat image build {image.name}."
+                raise LabError(msg, detail=f"frozen by {template.about.qemu_version}, here {version}", hint=hint)
+            self._held[image.content] = held = Held(template)
+            return held
+
+
+def _restore(machine: clone.RunningMachine, template: Template, deadline: Deadline) -> None:
+    """Give a paused machine the template's state and let it go on."""
+    monitor = machine.monitor
+    ignore_memory = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
+    monitor.command("migrate-set-capabilities", ignore_memory, deadline=deadline)
+    state = os.open(template.file(STATE), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        monitor.hand_over(state, "state", deadline=deadline)
+    finally:
+        os.close(state)
+    monitor.command("migrate-incoming", {"uri": "fd:state"}, deadline=deadline)
+    monitor.await_migration(deadline=deadline)
+    # Restored is not yet ready: 'cont' before that would race.
+    for _ in deadline.poll(0.002):
+        answer = monitor.command("query-status", deadline=deadline)
+        if isinstance(answer, dict) and answer.get("status") in {"paused", "prelaunch"}:
+            break
+    monitor.command("cont", deadline=deadline)
+
+
+def _first_command(socket: str, nonce: str, deadline: Deadline) -> None:
+    """Set the clock, which stood since the template was frozen, and see that the guest is the template's clone."""
+    way_in = UnixSocketTransport(socket)
+    try:
+        now = f"{time.time():.3f}"
+        result = way_in.run(["/bin/sh", "-c", _FIRST_COMMAND, "first", now, NONCE_FILE], deadline=deadline)
+    finally:
+        way_in.close()
+    if not result.ok or result.stdout.decode("ascii", "replace").strip() != nonce:
+        msg = "The virtual machine that was started is no clone of its template."
+        raise LabError(msg, detail=result.stderr[-500:].decode("utf-8", "replace"))
+
+
+def _await_memory(deadline: Deadline) -> None:
+    """Wait until the host has room for what one more clone will keep for itself.
+
+    Raises:
+        LabError: It had not before the deadline.
+    """
+    free = 0
+    for _ in deadline.poll(0.5):
+        free = _available_mib()
+        if free >= PRIVATE_MIB + RESERVE_MIB:
+            return
+    msg = "The host has no memory left for one more virtual machine."
+    raise LabError(
+        msg, detail=f"{free} MiB are available, {PRIVATE_MIB + RESERVE_MIB} are needed", hint="Run with fewer '--jobs'."
+    )
+
+
+def _available_mib() -> int:
+    """Give the host's available memory. Source: proc(5), ``MemAvailable``."""
+    with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - a file of the kernel
+        return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -1,0 +1,195 @@
+"""Driver. A frozen virtual machine: booted once, with its desktop up, and forked for every guest.
+
+A template is a folder: kernel, initial RAM disk, a disk, the machine's memory and the state of its devices, and a
+``template.json`` with the sha256 of each. Its memory is loaded once into a sealed memfd, which nothing can write to any
+more, and every clone maps that privately: what a clone changes is its own (memfd_create(2), F_SEAL_WRITE).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.errors import LabError
+from harness.frozen import Frozen
+from harness.providers.build_command import cache_folder
+from harness.providers.qemu.machine import Hardware
+
+ABOUT = "template.json"
+KERNEL, INITRD, BASE, DISK, MEMORY, STATE = "vmlinuz", "initrd", "base.qcow2", "disk.qcow2", "memory", "state"
+
+#: Where the nonce lies in a guest, in memory alone: a guest that shows it is a clone of this template.
+NONCE_FILE = "/run/hts-compat/template-nonce"
+
+_PIECE_BYTES = 1 << 20
+#: Source: linux/fcntl.h; Python 3.11 has names for these, kept here for what each forbids.
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class About(Frozen):
+    """What a template says of itself. ``files`` holds the sha256 of each of its files."""
+
+    name: str
+    recipe: str
+    fingerprint: str
+    qemu_version: str
+    accelerator: str
+    memory_mib: int
+    cpus: int
+    nonce: str
+    packages: int
+    files: dict[str, str]
+
+    @property
+    def content(self) -> str:
+        """Give what identifies the guests: the machine, its disk, its memory and its devices' state."""
+        words = [self.fingerprint, *(f"{name} {self.files[name]}" for name in sorted(self.files))]
+        return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """A template that is there."""
+
+    folder: Path
+    about: About
+
+    def file(self, name: str) -> Path:
+        """Give the path of one of its files."""
+        return self.folder / name
+
+    @property
+    def hardware(self) -> Hardware:
+        """Give the machine that its clones must be."""
+        return Hardware(
+            accelerator=self.about.accelerator,
+            memory_mib=self.about.memory_mib,
+            cpus=self.about.cpus,
+            kernel=self.file(KERNEL),
+            initrd=self.file(INITRD),
+        )
+
+
+def templates_folder() -> Path:
+    """Give where templates are kept."""
+    return cache_folder() / "qemu"
+
+
+def folder_of(name: str, recipe: str) -> Path:
+    """Give the folder of a recipe's template, whether it is there or not."""
+    return templates_folder() / f"{name}-{recipe[:16]}"
+
+
+def find(name: str, recipe: str) -> Template | None:
+    """Find the template of a recipe; None when it has not been made.
+
+    Raises:
+        LabError: There is one that cannot be read.
+    """
+    found = load(folder_of(name, recipe))
+    return found if found is not None and found.about.recipe == recipe else None
+
+
+def load(folder: Path) -> Template | None:
+    """Read what a template says of itself; None when there is none in the folder.
+
+    Raises:
+        LabError: There is one that cannot be read.
+    """
+    try:
+        return Template(folder=folder, about=About.model_validate_json((folder / ABOUT).read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        msg = f"The template in '{folder}' cannot be read."
+        raise LabError(msg, detail=str(error)[:500], hint="Delete the folder and build its image again.") from error
+
+
+def write_about(folder: Path, about: About) -> None:
+    """Write the last file of a template; with it the template is there."""
+    partial = folder / f".{ABOUT}"
+    partial.write_text(json.dumps(about.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+    partial.rename(folder / ABOUT)
+
+
+class Held:
+    """A template's memory, loaded and sealed, and its other files, checked. It lives as long as this process."""
+
+    def __init__(self, template: Template) -> None:
+        """Load and check.
+
+        Raises:
+            LabError: A file is missing, cut or changed.
+        """
+        self.template = template
+        for name in (KERNEL, INITRD, BASE, DISK, STATE):
+            _check(template, name, _digest_of_file(template, name))
+        self._memory = os.memfd_create(f"hts-{template.about.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            _check(template, MEMORY, self._load())
+            fcntl.fcntl(self._memory, fcntl.F_ADD_SEALS, _SEALS)
+        except BaseException:
+            os.close(self._memory)
+            raise
+
+    @property
+    def memory_path(self) -> str:
+        """Give the path by which a clone maps the memory."""
+        return f"/proc/{os.getpid()}/fd/{self._memory}"
+
+    def close(self) -> None:
+        """Let go of the memory; clones that run keep theirs."""
+        os.close(self._memory)
+
+    def _load(self) -> str:
+        """Copy the memory, leaving its holes holes, and give the sha256 of all of it."""
+        total = hashlib.sha256()
+        try:
+            with self.template.file(MEMORY).open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                os.ftruncate(self._memory, size)
+                at = 0
+                while piece := stream.read(_PIECE_BYTES):
+                    total.update(piece)
+                    if piece.count(0) != len(piece):
+                        os.pwrite(self._memory, piece, at)
+                    at += len(piece)
+        except OSError as error:
+            raise _unusable(self.template, MEMORY, str(error)) from error
+        return total.hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Give the sha256 of a file."""
+    total = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            total.update(piece)
+    return total.hexdigest()
+
+
+def _digest_of_file(template: Template, name: str) -> str:
+    try:
+        return digest_of(template.file(name))
+    except OSError as error:
+        raise _unusable(template, name, str(error)) from error
+
+
+def _check(template: Template, name: str, found: str) -> None:
+    if found != template.about.files.get(name):
+        raise _unusable(template, name, f"its sha256 is {found}")
+
+
+def _unusable(template: Template, name: str, why: str) -> LabError:
+    msg = f"The file '{name}' of the template '{template.about.name}' is missing or changed."
+    return LabError(msg, detail=why, hint=_again(template.about.name))
+
+
+def _again(name: str) -> str:
+    return f"Make it again: hts-compat image prune {name}; hts-compat image build {name}."

@@ -1,0 +1,113 @@
+"""Driver. The agent in a guest (guest/agent.py) over any two-way stream of bytes: requests out, replies back.
+
+What carries the bytes is a ``Wire``: a Docker exec's hijacked connection, a virtual machine's serial port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Protocol
+
+from harness.deadline import Deadline
+from harness.errors import GuestCommandTimeout, GuestUnreachable, HarnessError
+from harness.transports.api import OUTPUT_CAP_BYTES, CommandResult
+from harness.transports.frames import ProtocolError, ReplyReader, encode_request
+from harness.transports.payload import Payload, pieces_of, size_of
+
+#: How much longer than the program's own time we wait for the agent to say that it ended it.
+AGENT_GRACE_S = 5.0
+
+
+class Wire(Protocol):
+    """A two-way stream of bytes to one agent."""
+
+    def send(self, data: bytes, *, patience: Deadline) -> None:
+        """Send all bytes; ``TimeoutError`` when that takes too long, another ``OSError`` when nobody is there."""
+        ...
+
+    def receive(self, *, patience: Deadline) -> bytes:
+        """Give the next bytes of the agent's output, possibly none yet; ``EOFError`` at its end, else as ``send``."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the stream; never raises."""
+        ...
+
+
+class AgentTransport:
+    """A live way into one guest. Not for several threads at once: a guest belongs to one cell."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._number = 0
+        self._replies = ReplyReader()
+
+    def run(
+        self, argv: Sequence[str], *, deadline: Deadline, user: str | None = None, stdin: Payload = b""
+    ) -> CommandResult:
+        """Run one program through the agent; see ``Transport.run``."""
+        if not argv:
+            msg = "argv is empty"
+            raise ValueError(msg)
+        self._number += 1
+        patience = Deadline(deadline.at_s + AGENT_GRACE_S)
+        try:
+            self._send(argv, stdin, user, deadline, patience)
+            while (reply := self._replies.next_reply(self._number)) is None:
+                self._replies.feed(self._wire.receive(patience=patience))
+        except TimeoutError as error:
+            self.close()
+            msg = f"The guest did not answer while '{argv[0]}' ran."
+            raise GuestUnreachable(msg) from error
+        except (OSError, ProtocolError, EOFError) as error:
+            self.close()
+            raise unreachable(error) from error
+        except HarnessError:  # half of a request was sent, so nothing that follows would be understood
+            self.close()
+            raise
+        if reply.timed_out:
+            msg = f"'{argv[0]}' did not end in time in the guest."
+            raise GuestCommandTimeout(msg, detail=reply.result.stderr[-2000:].decode("utf-8", "replace"))
+        return reply.result
+
+    def push(
+        self, content: bytes, path: str, *, deadline: Deadline, mode: int = 0o644, owner: str | None = None
+    ) -> None:
+        """Put bytes into a file as the administrator; see ``Transport.push``."""
+        folder, _, _ = path.rpartition("/")
+        script = 'set -e; mkdir -p "$1"; cat > "$2"; chmod "$3" "$2"; if [ -n "$4" ]; then chown "$4" "$2"; fi'
+        argv = ["/bin/sh", "-c", script, "push", folder or "/", path, f"{mode:o}", owner or ""]
+        result = self.run(argv, deadline=deadline, stdin=content)
+        if not result.ok:
+            msg = f"The guest could not write {path}."
+            raise GuestUnreachable(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
+
+    def pull(self, path: str, *, deadline: Deadline, max_bytes: int = OUTPUT_CAP_BYTES) -> tuple[bytes, bool]:
+        """Take a file's bytes; see ``Transport.pull``."""
+        result = self.run(["/usr/bin/head", "-c", str(max_bytes + 1), "--", path], deadline=deadline)
+        if not result.ok:
+            raise FileNotFoundError(path)
+        return result.stdout[:max_bytes], len(result.stdout) > max_bytes or result.stdout_truncated
+
+    def close(self) -> None:
+        """Let go of the connection; the agent then ends what it runs."""
+        self._wire.close()
+
+    def _send(
+        self, argv: Sequence[str], stdin: Payload, user: str | None, deadline: Deadline, patience: Deadline
+    ) -> None:
+        size = size_of(stdin)
+        first = encode_request(self._number, argv, user=user, timeout_s=deadline.remaining_s, stdin_bytes=size)
+        for piece in chain((first,), pieces_of(stdin)):
+            self._wire.send(piece, patience=patience)
+
+
+def unreachable(error: BaseException, *, gone: bool = False) -> GuestUnreachable:
+    """Put a broken way in into words."""
+    text = (
+        "The guest is gone."
+        if gone or isinstance(error, EOFError | ConnectionError)
+        else "The guest cannot be reached."
+    )
+    return GuestUnreachable(text, detail=f"{type(error).__name__}: {error}")

@@ -1,0 +1,60 @@
+"""A clone must be the machine that its template was; only its files, its private memory and its start may differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.providers.qemu.machine import Hardware, Places, command_line, fingerprint
+
+HARDWARE = Hardware(accelerator="tcg", memory_mib=1024, cpus=2, kernel=Path("/t/vmlinuz"), initrd=Path("/t/initrd"))
+PLACES = Places(
+    memory="/proc/7/fd/3",
+    shared=False,
+    disk=Path("/run/vm-1/disk.qcow2"),
+    agent_socket=Path("/run/vm-1/agent"),
+    monitor_socket=Path("/run/vm-1/monitor"),
+    serial_log=Path("/run/vm-1/serial.log"),
+)
+
+
+def test_a_clone_differs_from_its_template_in_files_private_memory_and_start_alone() -> None:
+    template = command_line(HARDWARE, replace(PLACES, shared=True), incoming=False)
+    clone = command_line(HARDWARE, PLACES, incoming=True)
+    assert clone[len(template) :] == ["-incoming", "defer", "-S"]
+    differing = [(a, b) for a, b in zip(template, clone, strict=False) if a != b]
+    assert [(a.replace("share=on", "share=off"), b) for a, b in differing] == [(b, b) for _, b in differing]
+    assert len(differing) == 1
+
+
+def test_a_guest_has_no_network_device_and_does_not_start_anew_by_itself() -> None:
+    line = command_line(HARDWARE, PLACES, incoming=True)
+    assert not [word for word in line if "net" in word and "init=" not in word]
+    assert "-nodefaults" in line
+    assert "-no-reboot" in line
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(HARDWARE, memory_mib=2048),
+        replace(HARDWARE, cpus=1),
+        replace(HARDWARE, accelerator="kvm"),
+    ],
+    ids=["memory", "processors", "accelerator"],
+)
+def test_another_machine_has_another_fingerprint(other: Hardware) -> None:
+    assert fingerprint(other, qemu_version="7.2") != fingerprint(HARDWARE, qemu_version="7.2")
+
+
+def test_another_qemu_has_another_fingerprint_and_another_folder_has_not() -> None:
+    assert fingerprint(HARDWARE, qemu_version="7.2") != fingerprint(HARDWARE, qemu_version="9.0")
+    moved = replace(HARDWARE, kernel=Path("/elsewhere/vmlinuz"), initrd=Path("/elsewhere/initrd"))
+    assert fingerprint(moved, qemu_version="7.2") == fingerprint(HARDWARE, qemu_version="7.2")
+
+
+def test_a_comma_in_a_path_is_no_option_of_its_own() -> None:
+    line = command_line(HARDWARE, replace(PLACES, disk=Path("/a,readonly=on/d.qcow2")), incoming=False)
+    assert "if=none,id=disk,file=/a,,readonly=on/d.qcow2,format=qcow2,cache=unsafe,discard=unmap" in line
