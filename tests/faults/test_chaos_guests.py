@@ -32,12 +32,12 @@ def lab(reference_image: Image) -> Lab:
 @pytest.mark.parametrize(
     ("key", "name", "at"),
     [
-        (CLEAN, "kill clamd", 20),
-        (CLEAN, "swap signatures", 25),
+        (CLEAN, "kill clamd", 14),
+        (CLEAN, "swap signatures", 14),
         (CLEAN, "an exclusion behind our back", 8),
         (INCIDENT, "a reload that silently fails", 5),
         (STRICT, "pause fapolicyd, and back", 10),
-        (CLEAN, "drop the network, and back", 30),
+        (CLEAN, "drop the network, and back", 16),
     ],
 )
 def test_a_cell_that_is_struck_is_judged_right_or_not_at_all(
