@@ -136,7 +136,10 @@ class ClamAv:
         listing = self._guest.observe({"list": [{"root": str(QUARANTINE)}]}, deadline=deadline)
         self._tools.record(Kind.LOOK, "quarantine", blob=listing)
         # The settings are read back at the end: an exclusion that was added behind our back is seen.
-        conf, cut = self._admin.pull(str(CONF), deadline=deadline)
+        try:
+            conf, cut = self._admin.pull(str(CONF), deadline=deadline)
+        except FileNotFoundError:
+            conf, cut = b"", True  # who took them away may have changed them before
         self._tools.record(Kind.PRODUCT, "settings", blob=conf, truncated=cut)
 
     def _await(self, signature: Signature, deadline: Deadline) -> None:
