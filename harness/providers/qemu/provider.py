@@ -21,7 +21,7 @@ from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss
 from harness.providers.qemu import clone
 from harness.providers.qemu.machine import fingerprint
-from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, Template, load
+from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, Template, again, load
 from harness.providers.qemu.tools import TOOLS, qemu_version
 from harness.transports.unix_socket import UnixSocketTransport
 
@@ -101,8 +101,8 @@ class QemuProvider:
             version = qemu_version()
             if fingerprint(template.hardware, qemu_version=version) != template.about.fingerprint:
                 msg = f"The template of '{image.name}' was frozen by another QEMU, or as another machine."
-                hint = f"Make it again: hts-compat image prune {image.name}; hts-compat image build {image.name}."
-                raise LabError(msg, detail=f"frozen by {template.about.qemu_version}, here {version}", hint=hint)
+                detail = f"frozen by {template.about.qemu_version}, here {version}"
+                raise LabError(msg, detail=detail, hint=again(template))
             self._held[image.content] = held = Held(template)
             return held
 

@@ -188,8 +188,9 @@ def _check(template: Template, name: str, found: str) -> None:
 
 def _unusable(template: Template, name: str, why: str) -> LabError:
     msg = f"The file '{name}' of the template '{template.about.name}' is missing or changed."
-    return LabError(msg, detail=why, hint=_again(template.about.name))
+    return LabError(msg, detail=why, hint=again(template))
 
 
-def _again(name: str) -> str:
-    return f"Make it again: hts-compat image prune {name}; hts-compat image build {name}."
+def again(template: Template) -> str:
+    """Say how a template that is of no use is made again."""
+    return f"Delete the folder '{template.folder}', then: hts-compat image build {template.about.name}."
