@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -74,7 +75,9 @@ def test_what_32_bit_programs_need_is_looked_for_and_not_required(
 @pytest.mark.skipif(shutil.which("make") is None, reason="not installed: make")
 def test_the_set_up_gets_the_arguments_of_make_only_when_it_was_asked_for_itself() -> None:
     def shown(*words: str) -> list[str]:
-        done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # not 'make test's
+        argv = ["make", "--no-print-directory", "-n", *words]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, env=own)
         return [line.strip() for line in done.stdout.splitlines()]
 
     assert shown("setup", "ARGS=--x86") == [".ci/setup.sh docker --x86"]
