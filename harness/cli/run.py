@@ -160,6 +160,7 @@ def run_and_report(asked: Asked, policy: Policy | None = None) -> Ran:
         folder = asked.out / (asked.folder or run_id)
         ran = Ran(result=result, folder=folder, cells=plan.cells, sources=loaded.sources)
         if result.trouble is not None:
+            say.note(f"the run has ended early; to go on with it: --resume {run_id}")
             return ran
         report = report_for(store, store.find_run(run_id), parsers=parser_of)
         files = write_report(report, folder)

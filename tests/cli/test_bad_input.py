@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -19,6 +20,9 @@ import pytest
 from harness.cli import run as run_face
 from harness.cli import show
 from harness.cli.main import main
+from harness.errors import LabError
+from harness.plan import Plan
+from harness.session import Options, RunResult
 from harness.stores.api import RunState
 from harness.stores.sqlite import DATABASE, SqliteStore
 from tests.builders import make_image
@@ -368,3 +372,22 @@ def test_a_run_that_goes_on_is_neither_a_baseline_nor_the_latest_and_never_passe
     assert json.loads((line.root / "begun.json").read_bytes())["run"]["state"] == "running"
     assert going_on() == 0
     assert line.run("gate", "done", "--baseline", "begun", "--policy", "policy.yaml") == 1
+
+
+def test_a_run_that_ends_early_tells_the_name_by_which_it_goes_on(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(plan: Plan, *, options: Options, **_: object) -> RunResult:
+        trouble = LabError("The disk is full.")
+        return RunResult(
+            run_id=options.run_id,
+            state=RunState.INTERRUPTED,
+            judgements={},
+            attempts_made=1,
+            answered_from_store=0,
+            trouble=trouble,
+        )
+
+    monkeypatch.setattr(run_face, "run", ends)
+    assert line.run("run", "suite.yaml") == 5
+    assert re.search(r"--resume \d{8}-\d{6}-\S+", line.err())
