@@ -85,7 +85,7 @@ def list_zip(path: Path) -> Listed:
         entries = tuple(
             Entry(path=i.filename, size_bytes=i.file_size, packed_bytes=i.compress_size)
             for i in items
-            if not i.is_dir()
+            if not _is_folder(i)
         )
         return Listed(entries=entries, refused=_why_refused(items, entries, path.stat().st_size))
 
@@ -106,7 +106,7 @@ def manifest_of_zip(path: Path) -> tuple[BuildFile, ...]:
             return tuple(
                 _digested(opened, item, only_program=len(programs) == 1)
                 for item in opened.infolist()
-                if not item.is_dir()
+                if not _is_folder(item)
             )
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
         raise NotPortable(f"is damaged ({error})") from error
@@ -266,6 +266,11 @@ def _why_refused(items: Sequence[zipfile.ZipInfo], entries: Sequence[Entry], zip
             return f"holds '{item.filename}' twice for Windows, which does not tell upper and lower case apart"
         folded.add(key)
     return None
+
+
+def _is_folder(item: zipfile.ZipInfo) -> bool:
+    """Tell a folder from a file. ``ZipInfo.is_dir`` of Python 3.11 fails for an entry without a name."""
+    return item.filename.endswith("/")
 
 
 def _digested(opened: zipfile.ZipFile, item: zipfile.ZipInfo, *, only_program: bool) -> BuildFile:

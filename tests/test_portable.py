@@ -106,6 +106,12 @@ def test_a_list_that_would_not_fit_into_memory_is_not_read(tmp_path: Path) -> No
     assert "list of files longer than" in refused(path)
 
 
+def test_an_entry_without_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zip_with_raw_name(b"\0.exe"))  # zipfile ends a name at its first NUL
+    assert "cannot be unpacked" in refused(path)
+
+
 def test_a_link_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as made:
