@@ -2,7 +2,8 @@
 
 1. Threads of one process share a store; processes share its folder. Writers wait for each other, readers for nobody.
 2. A run is driven by one store object: a lock says so at once, the run's fence makes it true.
-3. Each method is one transaction. A process that is killed leaves nothing but blobs that no row names.
+3. Each method is one transaction. A process that is killed leaves nothing but blobs that no row names, and the file of
+   its lock, which whoever opens the store next removes.
 
 Layout: ``<root>/store.sqlite``, ``<root>/blobs/``, and a lock for each run that goes on.
 """
@@ -79,6 +80,7 @@ class SqliteStore:
             self._files.create()
             for folder in (root, *(made.parent for made in missing)):
                 fsync(folder)
+            remove_left(root)
         self._engine = open_database(root / DATABASE, must_exist=had_blobs, busy_s=busy_s)
 
     # --- runs -------------------------------------------------------------------------------------------------------
@@ -86,8 +88,6 @@ class SqliteStore:
     def start_run(self, info: RunInfo, plan: Plan) -> None:
         """See ``RunStore``."""
         expected = [(e, as_json.write_cell(e.cell)) for e in promises.expected_of(plan)]
-        with self._room():
-            remove_left(self._root)
         with self._driving(info.id), self._write() as db:
             if db.scalar(sa.select(_run.c.id).where(_run.c.id == info.id)) is not None:
                 raise promises.run_exists(info.id)

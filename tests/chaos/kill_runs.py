@@ -175,7 +175,7 @@ class Nursery:
 
 @dataclass
 class Tally:
-    """What was counted; from ``rows_without_evidence`` on all must stay 0."""
+    """What was counted; from ``rows_without_evidence`` on all must stay 0. Locks: once the store was opened again."""
 
     rounds: int = 0
     kills: int = 0

@@ -93,7 +93,9 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
     assert locks(tmp_path) == []
 
 
-def test_the_lock_of_a_run_that_was_killed_before_it_was_written_is_removed_by_the_next_run(tmp_path: Path) -> None:
+def test_the_lock_of_a_run_that_was_killed_before_it_was_written_is_removed_with_the_store_s_next_opening(
+    tmp_path: Path,
+) -> None:
     held = RunLock(tmp_path, "held")
     (tmp_path / "run-dead.lock").write_text("999999\n")
     store = SqliteStore(tmp_path)
@@ -103,6 +105,30 @@ def test_the_lock_of_a_run_that_was_killed_before_it_was_written_is_removed_by_t
         RunLock(tmp_path, "held")
     held.release()
     store.close()
+
+
+def test_the_lock_of_a_run_whose_process_was_killed_behind_its_last_commit_is_removed_though_nobody_resumes_it(
+    tmp_path: Path,
+) -> None:
+    """Of 100 killed runs one was: its run was complete, so that nothing was left to take up, or to remove the file."""
+
+    def work() -> None:
+        def killed(_path: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        store = begun(tmp_path)
+        os.unlink = killed  # type: ignore[assignment]  # in this child alone
+        store.finish_run("run-1", at=NOON, state=RunState.INTERRUPTED)
+
+    child = processes.Process(target=work)
+    child.start()
+    child.join(20)
+    assert child.exitcode == -signal.SIGKILL
+    assert locks(tmp_path) == ["run-run-1.lock"]
+    looked = SqliteStore(tmp_path)
+    assert looked.find_run("run-1").state is RunState.INTERRUPTED
+    assert locks(tmp_path) == []
+    looked.close()
 
 
 def test_whoever_tidies_up_holds_nobody_up(tmp_path: Path) -> None:
