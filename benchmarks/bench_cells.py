@@ -50,7 +50,8 @@ from harness.products.clamav.sets import database_of, marker_text
 from harness.providers.docker import CAPABILITIES, OWNER_LABEL, PIDS_LIMIT, RUN_LABEL
 from harness.rig import ROOT, make_rig, sweep
 from harness.run_cell import Rig, run_cell
-from harness.session import Options, RunResult, StopSwitch, run
+from harness.session import Options, RunResult, run
+from harness.stop_switch import StopSwitch
 from harness.stores.api import Claim, RunInfo, RunState
 from harness.stores.sqlite import SqliteStore
 from harness.transports.payload import whole

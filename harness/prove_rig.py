@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 
 from harness.errors import InputError
 from harness.expectation import Expectations, Kept, promises
+from harness.happening import Listener
 from harness.judge import Parsers
 from harness.plan import Plan
 from harness.report import matrix_for
 from harness.run_cell import Rig
-from harness.session import Listener, Options, StopSwitch, run
+from harness.session import Options, run
 from harness.standing import Patience
+from harness.stop_switch import StopSwitch
 from harness.stores.api import RunState, Store
 
 

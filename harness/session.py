@@ -1,152 +1,48 @@
-"""Effects. The one way in which cells run: composes attempts and controls, retries, stores, tells listeners.
+"""Effects. The one way in which cells run: composes attempts and controls, answers from the store, tells listeners.
 
-1. A control runs once and is shared by all cells that it judges; it runs again when it fails, and afresh after a
-   failure that it must judge.
-2. What is missing to be sure is said by the findings (``Need``), and only by them; the loop of ``_CellRun`` gives it.
-3. An attempt is durable before anything is concluded from it.
-4. A run that is taken up again first ends the guests that its last process left; a run that another process has taken
+1. A control runs once and is shared by all cells that it judges (``control_book``); it runs again when it fails, and
+   afresh after a failure that it must judge.
+2. What is missing to be sure is said by the findings; ``cell_run`` gives it, ``attempt_maker`` on fresh guests.
+3. A run that is taken up again first ends the guests that its last process left; a run that another process has taken
    up ends here, and nothing more is written.
-5. An engine that is down is waited for, and ends the run when it does not come back: what is open can be resumed. An
-   image whose guests are lost again and again is set aside (``standing``).
-6. Cells whose end is known go before the others, and keep watch (``watch``).
-7. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
+4. What fails often is waited for, and then given up (``turns``).
+5. Cells whose end is known go before the others, and keep watch (``watch``).
+6. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import secrets
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
 
 from harness import __version__
-from harness.attempt import Attempt, AttemptMeta, Kind, Role
-from harness.errors import (
-    Blame,
-    DiskFull,
-    HarnessError,
-    HostDown,
-    InputError,
-    LabError,
-    ProtectionNotProven,
-    StoreError,
-)
+from harness.attempt import Attempt, Role
+from harness.attempt_maker import AttemptMaker, Stopped
+from harness.cell_run import CellRun
+from harness.control_book import ControlBook
+from harness.errors import DiskFull, HarnessError, LabError
+from harness.from_store import answer_from_store
+from harness.happening import Happening, Listener, SessionEvent
 from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
 from harness.plan import Cell, Plan
 from harness.probes import cells_of, probes_of
-from harness.recorder import Recorder
-from harness.rules import RULES_VERSION
-from harness.run_cell import Rig, run_cell
-from harness.settle import guests_wanted
-from harness.slots import Slots
-from harness.standing import HOST, IMAGE, Patience, Standing, failed, worked
+from harness.run_cell import Rig
+from harness.standing import HOST, IMAGE, Patience
+from harness.stop_switch import Clock, StopSwitch, SystemClock
 from harness.stores.api import RunInfo, RunState, StaleClaim, StaleRun, Store
-from harness.verdict import Need, Outcome
+from harness.turns import SET_ASIDE_RULE, SetAside, Turns
 from harness.watch import NOT_ADMITTED, Watch
-from harness.written import untried, written
+from harness.written import guestless, untried, written
 
 log = logging.getLogger(__name__)
-
-#: A cell never gets more attempts than this, whatever its findings ask for.
-MAX_ATTEMPTS = 8
-
-#: Nor more rounds of asking for what is missing: were the host's clock set back, no control would ever come after.
-MAX_ROUNDS = 2 * MAX_ATTEMPTS
-
-#: A control's failure is believed from its second guest on; a third run settles nothing more.
-MAX_CONTROLS_BEFORE = 2
-
-
-class Happening(StrEnum):
-    """What a listener is told about."""
-
-    RUN_STARTED = "run_started"
-    ATTEMPT_STARTED = "attempt_started"
-    STAGE = "stage"
-    ATTEMPT_FINISHED = "attempt_finished"
-    CELL_JUDGED = "cell_judged"
-    WAITING = "waiting"
-    SET_ASIDE = "set_aside"
-    WARNED = "warned"
-    RUN_FINISHED = "run_finished"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionEvent:
-    """Something that happened in a run. ``text`` is a stage's name or a sentence."""
-
-    what: Happening
-    run_id: str
-    cell: Cell | None = None
-    role: Role | None = None
-    attempt_id: str | None = None
-    text: str = ""
-    judgement: Judgement | None = None
-
-
-class Listener(Protocol):
-    """Hears of a run as it goes: progress, JUnit, Allure. Called from several threads; must not raise."""
-
-    def on(self, event: SessionEvent) -> None:
-        """Take notice."""
-        ...
-
-
-@dataclass(slots=True)
-class StopSwitch:
-    """Asks a run to end: set once by the first interrupt, by a full disk, or by a caller that has seen enough."""
-
-    _flag: threading.Event = field(default_factory=threading.Event)
-    reason: str = ""
-
-    def request(self, reason: str) -> None:
-        """Ask the run to end; the first reason stays."""
-        if not self._flag.is_set():
-            self.reason = reason
-            self._flag.set()
-
-    def wait(self, seconds: float) -> None:
-        """Wait so long, or until the run is asked to end."""
-        self._flag.wait(seconds)
-
-    @property
-    def requested(self) -> bool:
-        """Tell whether the run was asked to end."""
-        return self._flag.is_set()
-
-
-class Clock(Protocol):
-    """The time by which hosts and images are waited for."""
-
-    def monotonic(self) -> float:
-        """Give seconds since some moment."""
-        ...
-
-    def wait(self, seconds: float, stop: StopSwitch) -> None:
-        """Let so much time pass, or less when the run is asked to end."""
-        ...
-
-
-class SystemClock:
-    """The host's own clock."""
-
-    def monotonic(self) -> float:
-        """See ``Clock``."""
-        return time.monotonic()
-
-    def wait(self, seconds: float, stop: StopSwitch) -> None:
-        """See ``Clock``."""
-        stop.wait(seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,21 +75,6 @@ class RunResult:
     answered_from_store: int
     trouble: HarnessError | None = None
     set_aside: dict[str, str] = field(default_factory=dict)
-
-
-class _Stopped(Exception):
-    """No new guest may be leased."""
-
-
-class _SetAside(Exception):
-    """No new guest may be leased from this image; the text says why."""
-
-
-#: The rule of a cell whose image was set aside before it could be tried.
-SET_ASIDE_RULE = "lab.set_aside"
-
-#: Trouble of a product that does not get ready is no loss of a guest; every cell proves or disproves that by itself.
-_NO_LOSS = frozenset({ProtectionNotProven.__name__})
 
 
 def new_run_id(suite: str, now: datetime) -> str:
@@ -256,7 +137,6 @@ class _Session:
         stop: StopSwitch,
         clock: Clock,
     ) -> None:
-        self.clock = clock
         self.plan = plan
         self.rig = rig
         self.store = store
@@ -264,16 +144,31 @@ class _Session:
         self.options = options
         self.listeners = listeners
         self.stop = stop
-        self.slots = Slots(options.jobs)
         self.trouble: HarnessError | None = None
-        self.attempts_made = 0
         self.answered = 0
         self._answered_ids: set[str] = set()
         self._lock = threading.Lock()
-        self._host = Standing()
-        self._images: dict[str, Standing] = {}
+        self._turns = Turns(
+            clock=clock,
+            stop=stop,
+            tell=self.tell,
+            host=options.host_patience,
+            image=options.image_patience,
+            run_id=options.run_id,
+        )
+        self._maker = AttemptMaker(
+            rig=rig,
+            store=store,
+            run_id=options.run_id,
+            provider=options.provider,
+            jobs=options.jobs,
+            turns=self._turns,
+            stop=stop,
+            clock=clock,
+            tell=self.tell,
+        )
         beside = [cell for cell in cells_of(probes_of(plan)) if cell.is_control]
-        self._controls = {c.execution_key(): _ControlBook(self, c) for c in (*plan.controls(), *beside)}
+        self._controls = {c.execution_key(): ControlBook(self, c) for c in (*plan.controls(), *beside)}
         self.watch = Watch(self, taken_up=options.resume)
 
     def run(self) -> RunResult:
@@ -298,7 +193,7 @@ class _Session:
             # Controls first: when a cell's turn comes, its control has been begun by a worker, so waiting for it ends.
             first = [book for key, book in self._controls.items() if key in wanted]
             futures: list[Future[None]] = [pool.submit(self._guarded, book.ensure_first) for book in first]
-            futures += [pool.submit(self._guarded, _CellRun(self, cell).run) for cell in cells]
+            futures += [pool.submit(self._guarded, partial(self._run_cell, cell)) for cell in cells]
             for future in futures:
                 future.result()
         self._guarded(self.watch.end)
@@ -328,6 +223,10 @@ class _Session:
         log.error("%s", text)
         self.tell(Happening.WARNED, cell=cell, text=text)
 
+    def _run_cell(self, cell: Cell) -> None:
+        if CellRun(self, cell, book=self.control_of(cell), suite=self.plan.suite).run():
+            self.watch.judged_one()
+
     def _refused(self, cell: Cell) -> bool:
         why = self.watch.why_refused(cell)
         if why is not None:
@@ -348,56 +247,16 @@ class _Session:
                 made = untried(cell, rule="nothing.ran", reason=why, parser_version=version, now=datetime.now(UTC))
                 self.store.add_judgement(self.options.run_id, cell, made)
 
-    def control_of(self, cell: Cell) -> _ControlBook:
+    def control_of(self, cell: Cell) -> ControlBook:
         return self._controls[cell.control().execution_key()]
 
     def attempt(self, cell: Cell, *, role: Role, ordinal: int, alone: bool = False) -> Attempt:
-        """Make one attempt on a fresh guest and keep it; wait before, when its host or its image fails often.
+        """Make one attempt on a fresh guest and keep it; see ``AttemptMaker``."""
+        return self._maker.attempt(cell, role=role, ordinal=ordinal, alone=alone)
 
-        Raises:
-            _Stopped: The run was asked to end.
-            _SetAside: The image was set aside.
-            HostDown: The engine was waited for in vain.
-            DiskFull: There is no room for it.
-        """
-        while True:
-            self._await_turn(cell)
-            began = self.clock.monotonic()
-            try:
-                return self._attempt(cell, role=role, ordinal=ordinal, alone=alone)
-            except HostDown as error:
-                self._host_failed(error, began)
-
-    def _attempt(self, cell: Cell, *, role: Role, ordinal: int, alone: bool) -> Attempt:
-        with self.slots.take(alone=alone):
-            if self.stop.requested:
-                raise _Stopped
-            claim = self.store.claim(self.options.run_id, cell, role=role, ordinal=ordinal)
-            meta = AttemptMeta(
-                id=claim.attempt_id,
-                cell=cell,
-                role=role,
-                ordinal=ordinal,
-                alone=alone or self.options.jobs == 1,
-                nonce=secrets.token_hex(6),
-                provider=self.options.provider,
-                tool_version=__version__,
-                started_at=datetime.now(UTC),
-            )
-            self.tell(Happening.ATTEMPT_STARTED, cell=cell, role=role, attempt_id=meta.id)
-            began = self.clock.monotonic()
-            try:
-                attempt = self._run_cell(meta)
-            except HostDown:
-                self.tell(Happening.ATTEMPT_FINISHED, cell=cell, role=role, attempt_id=meta.id)
-                raise
-            with self._lock:
-                self.attempts_made += 1
-                self._host = worked(self._host)
-            self._count_for_image(attempt, began)
-            self.store.save(claim, attempt)
-            self.tell(Happening.ATTEMPT_FINISHED, cell=cell, role=role, attempt_id=meta.id)
-            return attempt
+    def made_before(self, cell: Cell) -> Sequence[Attempt]:
+        """Give what the run has made of a cell already, if it is taken up again."""
+        return self.store.attempts(self.options.run_id, cell) if self.options.resume else ()
 
     def judge(self, attempts: Sequence[Attempt], controls: Sequence[Attempt]) -> Judged:
         """Judge by today's parsers and rules."""
@@ -429,84 +288,31 @@ class _Session:
         self.keep(cell, judgement)
         return judgement
 
-    def tell(self, what: Happening, **more: object) -> None:
-        event = SessionEvent(what=what, run_id=self.options.run_id, **more)  # type: ignore[arg-type]  # names are checked by the dataclass
+    def tell(
+        self,
+        what: Happening,
+        *,
+        cell: Cell | None = None,
+        role: Role | None = None,
+        attempt_id: str | None = None,
+        text: str = "",
+        judgement: Judgement | None = None,
+    ) -> None:
+        """Tell every listener."""
+        event = SessionEvent(
+            what=what,
+            run_id=self.options.run_id,
+            cell=cell,
+            role=role,
+            attempt_id=attempt_id,
+            text=text,
+            judgement=judgement,
+        )
         for listener in self.listeners:
             try:
                 listener.on(event)
             except Exception:  # who only listens must not cost an attempt
                 log.exception("a listener failed at '%s'", what)
-
-    def _run_cell(self, meta: AttemptMeta) -> Attempt:
-        def on_stage(stage: str) -> None:
-            self.tell(Happening.STAGE, cell=meta.cell, role=meta.role, attempt_id=meta.id, text=stage)
-
-        recorder = Recorder(meta, mask=self.rig.mask)
-        try:
-            return run_cell(meta, self.rig, run_id=self.options.run_id, on_stage=on_stage, recorder=recorder)
-        except (InputError, HostDown):
-            raise
-        except Exception as error:  # a bug of ours is lab trouble of this attempt, never a product's doing
-            log.exception("attempt %s of %s failed in the harness itself", meta.id, meta.cell.id)
-            recorder.record(
-                Kind.TROUBLE,
-                f"The harness itself failed ({type(error).__name__}).",
-                data={"retryable": False, "guest_crashed": False},
-                blob=traceback.format_exc().encode(errors="replace"),
-            )
-            return recorder.attempt()
-
-    def _await_turn(self, cell: Cell) -> None:
-        """Wait as long as the host and the cell's image must be left alone."""
-        while not self.stop.requested:
-            with self._lock:
-                host, image = self._host, self._images.get(cell.image.content, Standing())
-            if image.set_aside:
-                raise _SetAside(self._why_set_aside(cell.image.name, image))
-            now = self.clock.monotonic()
-            wait_s = max(host.wait_s(now), image.wait_s(now))
-            if wait_s <= 0:
-                return
-            why = host.why if host.wait_s(now) else image.why
-            self.tell(Happening.WAITING, cell=cell, text=f"{wait_s:.0f} s: {why}")
-            self.clock.wait(wait_s, self.stop)
-
-    def _host_failed(self, error: HostDown, began: float) -> None:
-        with self._lock:
-            now = self.clock.monotonic()
-            self._host = failed(self._host, self.options.host_patience, began=began, now=now, why=error.summary)
-            given_up = self._host.set_aside
-        if given_up:
-            raise HostDown(
-                f"{error.summary} It was waited for in vain.",
-                detail=error.detail,
-                hint=f"Start it, then go on with --resume {self.options.run_id}; what was seen is kept.",
-            ) from error
-
-    def _count_for_image(self, attempt: Attempt, began: float) -> None:
-        """Count a guest that was lost, or forget the losses before one that was not."""
-        image = attempt.cell.image
-        trouble = next(iter(attempt.of(Kind.TROUBLE)), None)
-        if trouble is not None and (trouble.data.get("guest_crashed") or trouble.data.get("error") in _NO_LOSS):
-            return  # may be the product's or the build's doing
-        with self._lock:
-            before = self._images.get(image.content, Standing())
-            if trouble is None:
-                after = worked(before)
-            else:
-                now, patience = self.clock.monotonic(), self.options.image_patience
-                after = failed(before, patience, began=began, now=now, why=trouble.subject)
-            self._images[image.content] = after
-        if after.set_aside and not before.set_aside:
-            log.error("image %s is set aside", image.name)
-            self.tell(Happening.SET_ASIDE, cell=attempt.cell, text=self._why_set_aside(image.name, after))
-
-    @staticmethod
-    def _why_set_aside(image: str, standing: Standing) -> str:
-        return (
-            f"The image '{image}' was set aside: {standing.failures} guests in a row were lost, the last one so:"
-            f" {standing.why}"
-        )
 
     def keep_untried(self, cell: Cell, rule: str, why: str) -> None:
         """Keep why a cell was not tried."""
@@ -518,7 +324,7 @@ class _Session:
         """Do a worker's task; what ends the whole run is kept and stops the others."""
         try:
             work()
-        except (_Stopped, _SetAside, StaleClaim):
+        except (Stopped, SetAside, StaleClaim):
             return
         except HarnessError as error:
             self._end_early(error)
@@ -556,50 +362,21 @@ class _Session:
         """Answer a cell without a guest: it cannot have one, or an earlier judgement still holds."""
         now = datetime.now(UTC)
         if cell.without_guest is not None:
-            unsupported = cell.unsupported is not None
-            judgement = Judgement(
-                outcome=Outcome.UNSUPPORTED if unsupported else Outcome.INCONCLUSIVE,
-                rule="declared" if unsupported else "lab.image",
-                reason=cell.without_guest,
-                blame=None if unsupported else Blame.LAB,
-                rules_version=RULES_VERSION,
-                parser_version=self.parsers(cell.product.name).version,
-                judged_at=now,
-            )
+            judgement = guestless(cell, cell.without_guest, parser_version=self.parser_version_of(cell), now=now)
             self.keep(cell, judgement)
             return judgement
         if self.options.fresh:
             return None
-        known = self.store.latest_judgement(cell.execution_key())
-        if known is None or not self._still_counts(cell, known, now):
+        found = answer_from_store(cell, store=self.store, suite=self.plan.suite, judge=self.judge, now=now)
+        if found is None:
             return None
-        try:
-            attempts = self.store.attempts_by_id(known.attempts)
-            controls = self.store.attempts_by_id(known.controls)
-        except StoreError:
-            log.warning("what answered %s before cannot be read any more; it is run again", cell.id, exc_info=True)
-            return None
-        judged = self.judge(attempts, attempts if cell.is_control else controls)
-        if not (judged.verdict.conclusive and judged.verdict.confirmed):
-            return None
-        origin = known.cached_from or known.run_id
-        judgement = self.keep_judged(cell, judged, attempts, controls, cached_from=origin)
+        judgement = self.keep_judged(cell, found.judged, found.attempts, found.controls, cached_from=found.origin)
         self.answered += 1
         if not cell.is_control:
-            self.control_of(cell).borrowed = controls, origin
+            self.control_of(cell).borrowed = found.controls, found.origin
         return judgement
 
-    def _still_counts(self, cell: Cell, known: Judgement, now: datetime) -> bool:
-        """Tell whether an earlier judgement may answer a cell today."""
-        suite = self.plan.suite
-        seen_at = known.attempted_at or known.judged_at
-        young = now - seen_at <= timedelta(seconds=suite.max_age_s)
-        # The day and the cell decide who is re-run all the same, so that a run is repeatable and all get their turn.
-        drawn = random.Random(f"{now:%Y-%m-%d}/{cell.execution_key()}").random() < suite.recheck_share  # noqa: S311
-        settled = known.confirmed and known.outcome is not Outcome.INCONCLUSIVE and bool(known.attempts)
-        return settled and young and not known.cloud and not drawn
-
-    def _judge_control(self, book: _ControlBook, *, known: Judgement | None) -> None:
+    def _judge_control(self, book: ControlBook, *, known: Judgement | None) -> None:
         """Judge a control by all of its attempts, when all cells have asked what they wanted of it.
 
         When this run made none, those are looked at by which its cells were answered from the store.
@@ -608,9 +385,9 @@ class _Session:
         if book.cell.id in self._answered_ids and not book.attempts:
             return
         attempts, origin = (book.attempts, None) if book.attempts else book.borrowed
-        standing = self._images.get(book.cell.image.content, Standing())
-        if not attempts and standing.set_aside and known is None:
-            self.keep_untried(book.cell, SET_ASIDE_RULE, self._why_set_aside(book.cell.image.name, standing))
+        aside = self._turns.why_set_aside(book.cell.image)
+        if not attempts and aside is not None and known is None:
+            self.keep_untried(book.cell, SET_ASIDE_RULE, aside)
             return
         if not attempts or (known is not None and set(known.attempts) == {a.meta.id for a in attempts}):
             return
@@ -631,16 +408,11 @@ class _Session:
             run_id=self.options.run_id,
             state=state,
             judgements=judgements,
-            attempts_made=self.attempts_made,
+            attempts_made=self._maker.made,
             answered_from_store=self.answered,
             trouble=self.trouble,
-            set_aside=self._set_aside(),
+            set_aside=self._turns.set_aside(cell.image for cell in self.plan.cells),
         )
-
-    def _set_aside(self) -> dict[str, str]:
-        names = {cell.image.content: cell.image.name for cell in self.plan.cells}
-        aside = {content: standing for content, standing in self._images.items() if standing.set_aside}
-        return {names[content]: self._why_set_aside(names[content], standing) for content, standing in aside.items()}
 
     def _info(self, started: datetime) -> RunInfo:
         suite = self.plan.suite
@@ -656,150 +428,3 @@ class _Session:
             drill=suite.drill,
             expected_cells=len(self.plan.cells),
         )
-
-
-class _ControlBook:
-    """All control attempts of one control cell, made once and shared."""
-
-    def __init__(self, session: _Session, cell: Cell) -> None:
-        self._session = session
-        self.cell = cell
-        self._making = threading.Lock()
-        self._attempts: list[Attempt] = []
-        #: The controls of a cell that was answered from the store, and the run that made them.
-        self.borrowed: tuple[Sequence[Attempt], str | None] = ((), None)
-
-    @property
-    def attempts(self) -> tuple[Attempt, ...]:
-        """Give what there is so far."""
-        return tuple(self._attempts)
-
-    def ensure_first(self) -> None:
-        """Make the first control, and a second one when it fails or the lab had trouble."""
-        self.load()
-        with self._making:
-            while len(self._before()) < MAX_CONTROLS_BEFORE and not self._settled():
-                self._make(Role.CONTROL)
-
-    def ensure_second(self) -> None:
-        """Make controls until two are there that were not made after a failure."""
-        with self._making:
-            while len(self._before()) < MAX_CONTROLS_BEFORE:
-                self._make(Role.CONTROL)
-
-    def ensure_after(self, moment: datetime) -> None:
-        """Make a control that began after a moment, unless there is one."""
-        with self._making:
-            if not any(a.meta.started_at > moment for a in self._attempts if a.meta.role is Role.CONTROL_AFTER):
-                self._make(Role.CONTROL_AFTER)
-
-    def load(self) -> None:
-        """Take over what the run that is resumed has made already."""
-        with self._making:
-            if self._session.options.resume and not self._attempts:
-                self._attempts.extend(self._session.store.attempts(self._session.options.run_id, self.cell))
-
-    def _settled(self) -> bool:
-        if not self._attempts:
-            return False
-        return self._session.judge(self._attempts, self._attempts).verdict.outcome is Outcome.COMPATIBLE
-
-    def _before(self) -> list[Attempt]:
-        return [a for a in self._attempts if a.meta.role is Role.CONTROL]
-
-    def _make(self, role: Role) -> None:
-        ordinal = 1 + sum(a.meta.role is role for a in self._attempts)
-        self._attempts.append(self._session.attempt(self.cell, role=role, ordinal=ordinal))
-
-
-class _CellRun:
-    """One cell, from its first attempt to its judgement."""
-
-    def __init__(self, session: _Session, cell: Cell) -> None:
-        self._session = session
-        self._cell = cell
-        self._book = session.control_of(cell)
-        self._attempts: list[Attempt] = []
-
-    def run(self) -> None:
-        """Make attempts until the findings ask for nothing more, then keep the judgement."""
-        try:
-            judged, controls = self._tried()
-        except _SetAside as error:
-            if not self._attempts:
-                self._session.keep_untried(self._cell, SET_ASIDE_RULE, str(error))
-                return
-            judged, controls = self._judge()
-        self._session.keep_judged(self._cell, judged, self._attempts, controls)
-        self._session.watch.judged_one()
-
-    def _tried(self) -> tuple[Judged, tuple[Attempt, ...]]:
-        self._load()
-        if not self._attempts:
-            self._make(Role.FIRST)
-        self._book.ensure_first()
-        judged, controls = self._judge()
-        for _ in range(MAX_ROUNDS):
-            if len(self._attempts) >= MAX_ATTEMPTS or not self._give(self._wanted(judged)):
-                break
-            judged, controls = self._judge()
-        return judged, controls
-
-    def _load(self) -> None:
-        if self._session.options.resume:
-            stored = self._session.store.attempts(self._session.options.run_id, self._cell)
-            self._attempts.extend(a for a in stored if a.meta.role is not Role.SENTINEL)
-
-    def _judge(self) -> tuple[Judged, tuple[Attempt, ...]]:
-        """Judge by the controls that there are now; other cells may add to them at any time."""
-        controls = self._book.attempts
-        return self._session.judge(self._attempts, controls), controls
-
-    def _wanted(self, judged: Judged) -> Need | None:
-        """Give what is needed most, cheapest first; None when nothing would let us say more."""
-        needs = frozenset[Need]().union(*(finding.needs for finding in judged.findings))
-        telling = [f for f in judged.findings if Need.RETRY not in f.needs]
-        retries = len(judged.findings) - len(telling)
-        if Need.RETRY in needs and not telling and retries <= self._session.plan.suite.retries:
-            return Need.RETRY
-        if Need.CONTROL in needs and len(self._controls_before()) < MAX_CONTROLS_BEFORE:
-            return Need.CONTROL
-        if Need.CONTROL_AFTER in needs and not self._was_controlled_after():
-            return Need.CONTROL_AFTER
-        if Need.ALONE in needs and not any(a.meta.alone for a in self._attempts):
-            return Need.ALONE
-        # A timeout beside other guests convicts nobody, so it confirms nothing either.
-        sure = [f for f in telling if Need.ALONE not in f.needs]
-        if Need.CONFIRM in needs and len(sure) < guests_wanted(sure, confirm=self._session.plan.suite.confirm):
-            return Need.CONFIRM
-        return None
-
-    def _give(self, need: Need | None) -> bool:
-        match need:
-            case None:
-                return False
-            case Need.RETRY:
-                self._make(Role.RETRY)
-            case Need.CONTROL:
-                self._book.ensure_second()
-            case Need.CONTROL_AFTER:
-                self._book.ensure_after(self._last_end())
-            case Need.ALONE:
-                self._make(Role.CONFIRM, alone=True)
-            case Need.CONFIRM:
-                self._make(Role.CONFIRM, alone=any(a.meta.alone for a in self._attempts))
-        return True
-
-    def _controls_before(self) -> list[Attempt]:
-        return [a for a in self._book.attempts if a.meta.role is Role.CONTROL]
-
-    def _last_end(self) -> datetime:
-        return max(a.meta.finished_at or a.meta.started_at for a in self._attempts)
-
-    def _was_controlled_after(self) -> bool:
-        after = [a for a in self._book.attempts if a.meta.role is Role.CONTROL_AFTER]
-        return any(a.meta.started_at > self._last_end() for a in after)
-
-    def _make(self, role: Role, *, alone: bool = False) -> None:
-        ordinal = 1 + sum(a.meta.role is role for a in self._attempts)
-        self._attempts.append(self._session.attempt(self._cell, role=role, ordinal=ordinal, alone=alone))

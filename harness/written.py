@@ -82,3 +82,17 @@ def untried(cell: Cell, *, rule: str, reason: str, parser_version: int, now: dat
         judged_at=now,
         cell=shown.to_value(),
     )
+
+
+def guestless(cell: Cell, why: str, *, parser_version: int, now: datetime) -> Judgement:
+    """Write down why a cell can have no guest at all: it makes no sense, or its image is not there."""
+    unsupported = cell.unsupported is not None
+    return Judgement(
+        outcome=Outcome.UNSUPPORTED if unsupported else Outcome.INCONCLUSIVE,
+        rule="declared" if unsupported else "lab.image",
+        reason=why,
+        blame=None if unsupported else Blame.LAB,
+        rules_version=RULES_VERSION,
+        parser_version=parser_version,
+        judged_at=now,
+    )

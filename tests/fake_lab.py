@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from harness.fake_guest import FakeMachine, FakeProgram, Mischief
+from harness.happening import Listener, SessionEvent
 from harness.image import Folder, Image
 from harness.judgement import Judgement
 from harness.observation import ProductParser
@@ -38,9 +39,10 @@ from harness.scenario import (
     VendorUpdate,
     VerifyFiles,
 )
-from harness.session import Clock, Listener, Options, RunResult, SessionEvent, StopSwitch, run
+from harness.session import Options, RunResult, run
 from harness.signature import KnownFile, Signature
 from harness.standing import Patience
+from harness.stop_switch import Clock, StopSwitch
 from harness.stores.api import Store
 from harness.systems import fake as desktop
 from harness.systems.fake import FakeSystem

@@ -15,7 +15,8 @@ from harness.plan import Cell, Plan, ProductChoice
 from harness.products.fake_log import NAME
 from harness.prove_rig import Proven, prove_rig
 from harness.rig import ROOT
-from harness.session import Options, StopSwitch
+from harness.session import Options
+from harness.stop_switch import StopSwitch
 from harness.stores.memory import MemoryStore
 from harness.verdict import Outcome
 from harness.yaml_files import load_expectations

@@ -17,6 +17,7 @@ from harness.deadline import Deadline
 from harness.errors import Blame, DiskFull, InputError
 from harness.facts import When
 from harness.fake_guest import Mischief
+from harness.happening import Happening, SessionEvent
 from harness.image import Folder
 from harness.judge import judge
 from harness.judgement import Judgement
@@ -26,7 +27,8 @@ from harness.products.fake import DATABASE, GUARD, FakeProduct, _set_of
 from harness.providers.fake import FakeProvider
 from harness.report import matrix_for
 from harness.scenario import Scan, Step
-from harness.session import Happening, SessionEvent, StopSwitch, new_run_id
+from harness.session import new_run_id
+from harness.stop_switch import StopSwitch
 from harness.stores.api import Claim, RunState, Store
 from harness.stores.memory import MemoryStore
 from harness.stores.sqlite import SqliteStore

@@ -9,10 +9,11 @@ import pytest
 from harness.attempt import Kind
 from harness.errors import Blame, HostDown
 from harness.fake_guest import Mischief
+from harness.happening import Happening
 from harness.plan import Cell
 from harness.providers.fake import FakeProvider
-from harness.session import Happening, StopSwitch
 from harness.standing import IMAGE
+from harness.stop_switch import StopSwitch
 from harness.stores.api import RunState
 from harness.stores.memory import MemoryStore
 from harness.verdict import Outcome

@@ -10,14 +10,16 @@ import pytest
 from harness.attempt import Role
 from harness.errors import Blame
 from harness.fake_guest import Mischief
+from harness.happening import Happening
 from harness.image import Folder
 from harness.plan import Cell, CellFilter, Plan, Sentinels
 from harness.probes import is_probe, probes_of
 from harness.renderers.api import Report, renderer
 from harness.renderers.explain import explain
 from harness.report import evidence_for, matrix_for, read_cell, report_for
-from harness.session import Happening, RunResult, StopSwitch
+from harness.session import RunResult
 from harness.standing import Patience
+from harness.stop_switch import StopSwitch
 from harness.stores.api import RunState, Store
 from harness.stores.memory import MemoryStore
 from harness.stores.sqlite import SqliteStore

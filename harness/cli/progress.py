@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from harness.cli import say
+from harness.happening import Happening, Listener, SessionEvent
 from harness.plan import Plan
-from harness.session import Happening, Listener, SessionEvent
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

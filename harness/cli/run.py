@@ -28,7 +28,8 @@ from harness.renderers.github import At, of_cells
 from harness.report import matrix_for, report_for, write_report
 from harness.rig import ROOT, Images, make_rig, sweep
 from harness.selection import select
-from harness.session import Options, RunResult, StopSwitch, new_run_id, run
+from harness.session import Options, RunResult, new_run_id, run
+from harness.stop_switch import StopSwitch
 from harness.stores.api import RunInfo, RunState, Store
 from harness.stores.sqlite import SqliteStore
 from harness.yaml_places import SuitePlaces

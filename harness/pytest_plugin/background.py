@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, LabError
 from harness.evidence import CellEvidence
+from harness.happening import Happening, SessionEvent
 from harness.judgement import Judgement
 from harness.load import LoadedSuite
 from harness.matrix import MatrixCell, MatrixRun
@@ -22,7 +23,8 @@ from harness.matrix_cell import matrix_of
 from harness.plan import Cell, Plan
 from harness.pytest_plugin.parts import Parts
 from harness.report import evidence_for, read_cell, report_for, write_report
-from harness.session import Happening, Options, RunResult, SessionEvent, StopSwitch, new_run_id, run
+from harness.session import Options, RunResult, new_run_id, run
+from harness.stop_switch import StopSwitch
 from harness.stores.sqlite import SqliteStore
 
 

@@ -14,7 +14,8 @@ from harness.cli import table
 from harness.cli.progress import LiveProgress, PlainProgress, progress
 from harness.cli.run import Asked, say_result
 from harness.plan import Plan
-from harness.session import RunResult, StopSwitch
+from harness.session import RunResult
+from harness.stop_switch import StopSwitch
 from harness.stores.memory import MemoryStore
 from tests import fake_lab
 from tests.fake_lab import CLEAN, INCIDENT, FakeLab
