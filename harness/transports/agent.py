@@ -11,8 +11,9 @@ from typing import Protocol
 
 from harness.deadline import Deadline
 from harness.errors import GuestCommandTimeout, GuestUnreachable, HarnessError
-from harness.transports.api import OUTPUT_CAP_BYTES, CommandResult
-from harness.transports.frames import ProtocolError, ReplyReader, encode_request
+from harness.transports.api import CommandResult
+from harness.transports.files import FilesByPrograms
+from harness.transports.frames import ProtocolError, Reply, ReplyReader, encode_request
 from harness.transports.payload import Payload, pieces_of, size_of
 
 #: How much longer than the program's own time we wait for the agent to say that it ended it.
@@ -35,7 +36,7 @@ class Wire(Protocol):
         ...
 
 
-class AgentTransport:
+class AgentTransport(FilesByPrograms):
     """A live way into one guest. Not for several threads at once: a guest belongs to one cell."""
 
     def __init__(self, wire: Wire) -> None:
@@ -66,29 +67,7 @@ class AgentTransport:
         except HarnessError:  # half of a request was sent, so nothing that follows would be understood
             self.close()
             raise
-        if reply.timed_out:
-            msg = f"'{argv[0]}' did not end in time in the guest."
-            raise GuestCommandTimeout(msg, detail=reply.result.stderr[-2000:].decode("utf-8", "replace"))
-        return reply.result
-
-    def push(
-        self, content: bytes, path: str, *, deadline: Deadline, mode: int = 0o644, owner: str | None = None
-    ) -> None:
-        """Put bytes into a file as the administrator; see ``Transport.push``."""
-        folder, _, _ = path.rpartition("/")
-        script = 'set -e; mkdir -p "$1"; cat > "$2"; chmod "$3" "$2"; if [ -n "$4" ]; then chown "$4" "$2"; fi'
-        argv = ["/bin/sh", "-c", script, "push", folder or "/", path, f"{mode:o}", owner or ""]
-        result = self.run(argv, deadline=deadline, stdin=content)
-        if not result.ok:
-            msg = f"The guest could not write {path}."
-            raise GuestUnreachable(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
-
-    def pull(self, path: str, *, deadline: Deadline, max_bytes: int = OUTPUT_CAP_BYTES) -> tuple[bytes, bool]:
-        """Take a file's bytes; see ``Transport.pull``."""
-        result = self.run(["/usr/bin/head", "-c", str(max_bytes + 1), "--", path], deadline=deadline)
-        if not result.ok:
-            raise FileNotFoundError(path)
-        return result.stdout[:max_bytes], len(result.stdout) > max_bytes or result.stdout_truncated
+        return result_of(reply, argv)
 
     def close(self) -> None:
         """Let go of the connection; the agent then ends what it runs."""
@@ -101,6 +80,18 @@ class AgentTransport:
         first = encode_request(self._number, argv, user=user, timeout_s=deadline.remaining_s, stdin_bytes=size)
         for piece in chain((first,), pieces_of(stdin)):
             self._wire.send(piece, patience=patience)
+
+
+def result_of(reply: Reply, argv: Sequence[str]) -> CommandResult:
+    """Give how a program ended.
+
+    Raises:
+        GuestCommandTimeout: It was ended at its deadline.
+    """
+    if reply.timed_out:
+        msg = f"'{argv[0]}' did not end in time in the guest."
+        raise GuestCommandTimeout(msg, detail=reply.result.stderr[-2000:].decode("utf-8", "replace"))
+    return reply.result
 
 
 def unreachable(error: BaseException, *, gone: bool = False) -> GuestUnreachable:

@@ -6,7 +6,6 @@ The engine's API cannot end what an exec started, so the agent in the guest does
 from __future__ import annotations
 
 import contextlib
-import socket
 import struct
 
 import docker
@@ -14,6 +13,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from harness.deadline import Deadline
 from harness.transports.agent import AgentTransport, unreachable
+from harness.transports.socket_stream import SocketStream
 
 AGENT = ("/usr/bin/python3", "/opt/hts-compat/agent.py")
 
@@ -29,8 +29,8 @@ class DockerExecTransport(AgentTransport):
         super().__init__(_ExecWire(client, container_id))
 
 
-class _ExecWire:
-    """The hijacked connection of one exec; see ``Wire``."""
+class _ExecWire(SocketStream):
+    """The hijacked connection of one exec, which carries both outputs of the agent in one stream; see ``Wire``."""
 
     def __init__(self, client: docker.DockerClient, container_id: str) -> None:
         self._raw = bytearray()
@@ -42,19 +42,10 @@ class _ExecWire:
             raise unreachable(error, gone=isinstance(error, NotFound | APIError)) from error
         # docker-py hands out a SocketIO over the real socket; deadlines need the real one.
         self._stream = stream
-        self._socket: socket.socket = getattr(stream, "_sock")  # noqa: B009 - a private name, and there is no public one
-
-    def send(self, data: bytes, *, patience: Deadline) -> None:
-        self._socket.settimeout(max(patience.remaining_s, 0.001))
-        self._socket.sendall(data)
+        super().__init__(getattr(stream, "_sock"))  # noqa: B009 - a private name, and there is no public one
 
     def receive(self, *, patience: Deadline) -> bytes:
-        self._socket.settimeout(max(patience.remaining_s, 0.001))
-        piece = self._socket.recv(256 * 1024)
-        if not piece:
-            msg = "the connection to the guest was closed"
-            raise EOFError(msg)
-        self._raw += piece
+        self._raw += super().receive(patience=patience)
         said = bytearray()
         while len(self._raw) >= _STREAM_HEADER.size:
             number, length = _STREAM_HEADER.unpack_from(self._raw)
@@ -67,9 +58,6 @@ class _ExecWire:
         return bytes(said)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            self._socket.close()
+        super().close()
         with contextlib.suppress(OSError, AttributeError):
             self._stream.close()

@@ -35,8 +35,9 @@ def encode_request(
     timeout_s: float,
     stdin_bytes: int,
     cap: int = OUTPUT_CAP_BYTES,
+    pipe: str | None = None,
 ) -> bytes:
-    """Give the first line of one request; so many bytes of standard input come behind it."""
+    """Give the first line of one request; so many bytes of standard input come behind it, or through a pipe there."""
     header = {
         "id": number,
         "argv": list(argv),
@@ -45,7 +46,7 @@ def encode_request(
         "cap": cap,
         "stdin": stdin_bytes,
     }
-    return json.dumps(header).encode() + b"\n"
+    return json.dumps(header if pipe is None else header | {"pipe": pipe}).encode() + b"\n"
 
 
 class ReplyReader:
@@ -71,36 +72,13 @@ class ReplyReader:
                 msg = "a reply's first line is too long"
                 raise ProtocolError(msg)
             return None
-        header = self._header(bytes(self._buffer[:end]), number)
+        header = header_in(bytes(self._buffer[:end]), number)
         out, err = (self._length(header, key) for key in ("out", "err"))
         if len(self._buffer) < end + 1 + out + err:
             return None
         body = bytes(self._buffer[end + 1 : end + 1 + out + err])
         del self._buffer[: end + 1 + out + err]
-        return Reply(
-            result=CommandResult(
-                exit_code=_integer(header, "exit"),
-                stdout=body[:out],
-                stderr=body[out:],
-                stdout_truncated=header.get("out_cut") is True,
-                stderr_truncated=header.get("err_cut") is True,
-                signal=_integer(header, "signal"),
-                errno=_integer(header, "errno"),
-                duration_s=float(_integer_or_float(header, "duration_s")),
-            ),
-            timed_out=header.get("timed_out") is True,
-        )
-
-    def _header(self, line: bytes, number: int) -> dict[str, object]:
-        try:
-            header = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            msg = "a reply's first line is no JSON"
-            raise ProtocolError(msg) from error
-        if not isinstance(header, dict) or not _is_whole(header.get("id")) or header["id"] != number:
-            msg = f"the reply does not answer request {number}"
-            raise ProtocolError(msg)
-        return header
+        return reply_of(header, stdout=body[:out], stderr=body[out:])
 
     def _length(self, header: dict[str, object], key: str) -> int:
         value = header.get(key)
@@ -108,6 +86,44 @@ class ReplyReader:
             msg = f"the reply announces {value!r} bytes of '{key}'"
             raise ProtocolError(msg)
         return value
+
+
+def header_in(line: bytes, number: int) -> dict[str, object]:
+    """Read the line that answers request ``number``.
+
+    Raises:
+        ProtocolError: It is something else.
+    """
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        msg = "a reply's first line is no JSON"
+        raise ProtocolError(msg) from error
+    if not isinstance(header, dict) or not _is_whole(header.get("id")) or header["id"] != number:
+        msg = f"the reply does not answer request {number}"
+        raise ProtocolError(msg)
+    return header
+
+
+def reply_of(header: dict[str, object], *, stdout: bytes, stderr: bytes) -> Reply:
+    """Join a reply's line with its bytes.
+
+    Raises:
+        ProtocolError: A value of the line is no number where there must be one.
+    """
+    return Reply(
+        result=CommandResult(
+            exit_code=_integer(header, "exit"),
+            stdout=stdout,
+            stderr=stderr,
+            stdout_truncated=header.get("out_cut") is True,
+            stderr_truncated=header.get("err_cut") is True,
+            signal=_integer(header, "signal"),
+            errno=_integer(header, "errno"),
+            duration_s=float(_integer_or_float(header, "duration_s")),
+        ),
+        timed_out=header.get("timed_out") is True,
+    )
 
 
 def _is_whole(value: object) -> bool:

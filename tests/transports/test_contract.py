@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -20,13 +21,31 @@ from harness.providers.qemu.provider import QemuProvider
 from harness.transports.api import OUTPUT_CAP_BYTES, Transport
 from harness.transports.docker_exec import DockerExecTransport
 from harness.transports.fake import FakeTransport
+from harness.transports.qga import QgaTransport
 from harness.transports.unix_socket import UnixSocketTransport
-
-KOREAN = "/tmp/한글 폴더/시세표 (1).txt"
+from tests.transports import real_ways
 
 
 def soon() -> Deadline:
     return Deadline.after(20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way into a guest, and what a test has to know of that guest.
+
+    Attributes:
+        folder: Where a test may write.
+        user: An ordinary user; the administrator is root.
+        resident: A pattern of the command line of what serves us there, for pgrep(1).
+        large_mib: An input that does not fit where it must not be whole.
+    """
+
+    transport: Transport
+    folder: str = "/tmp"
+    user: str = "trader"
+    resident: str = "agent.py"
+    large_mib: int = 300
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +62,41 @@ def virtual_machine(vm_image: Image) -> Iterator[str]:
         yield lease.endpoint.address
 
 
-REAL = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker_exec", "unix_socket")]
+@pytest.fixture(scope="module")
+def host_qga() -> Iterator[Path]:
+    """Give the socket of a qemu-ga that runs on this machine."""
+    with real_ways.guest_agent() as socket:
+        yield socket
+
+
+IN_GUESTS = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker_exec", "unix_socket")]
+REAL = ["qga", *IN_GUESTS]
+
+
+def way_of(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Way:
+    """Open a way by its name."""
+    if name == "fake":
+        return Way(transport=FakeTransport(FakeMachine("guest")))
+    if name == "qga":
+        socket = request.getfixturevalue("host_qga")
+        made = QgaTransport(str(socket), helper=real_ways.helper())
+        return Way(transport=made, folder=str(tmp_path), user="nobody", resident=f"qemu-ga.*{socket}", large_mib=32)
+    if name == "unix_socket":
+        return Way(transport=UnixSocketTransport(request.getfixturevalue("virtual_machine")))
+    provider: DockerProvider = request.getfixturevalue("docker_provider")
+    return Way(transport=DockerExecTransport(provider.client, request.getfixturevalue("container")))
 
 
 @pytest.fixture(params=["fake", *REAL])
-def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
-    if request.param == "fake":
-        yield FakeTransport(FakeMachine("guest"))
-        return
-    if request.param == "unix_socket":
-        way_in = UnixSocketTransport(request.getfixturevalue("virtual_machine"))
-        yield way_in
-        way_in.close()
-        return
-    provider: DockerProvider = request.getfixturevalue("docker_provider")
-    made = DockerExecTransport(provider.client, request.getfixturevalue("container"))
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Way]:
+    made = way_of(request.param, request, tmp_path)
     yield made
-    made.close()
+    made.transport.close()
+
+
+@pytest.fixture
+def transport(way: Way) -> Transport:
+    return way.transport
 
 
 def test_a_program_s_exit_code_is_a_result_and_no_error(transport: Transport) -> None:
@@ -84,9 +121,9 @@ def test_a_megabyte_of_bytes_goes_in_and_comes_back(transport: Transport) -> Non
     assert not result.stdout_truncated
 
 
-def test_a_program_runs_as_the_administrator_or_as_the_named_user(transport: Transport) -> None:
-    said = [transport.run(["/usr/bin/id", "-un"], user=user, deadline=soon()).stdout for user in (None, "trader")]
-    assert said == [b"root\n", b"trader\n"]
+def test_a_program_runs_as_the_administrator_or_as_the_named_user(way: Way) -> None:
+    said = [way.transport.run(["/usr/bin/id", "-un"], user=user, deadline=soon()).stdout for user in (None, way.user)]
+    assert said == [b"root\n", way.user.encode() + b"\n"]
 
 
 def test_a_program_that_still_runs_at_the_deadline_is_ended_and_the_way_in_stays(transport: Transport) -> None:
@@ -104,20 +141,22 @@ def test_output_beyond_the_cap_is_cut_and_said_to_be(size: int, transport: Trans
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\n", bytes(3_000_000)], ids=["empty", "binary", "large"])
-def test_a_file_is_pushed_and_pulled_unchanged_also_by_a_korean_name(content: bytes, transport: Transport) -> None:
-    transport.push(content, KOREAN, deadline=soon())
-    assert transport.pull(KOREAN, deadline=soon()) == (content, False)
+def test_a_file_is_pushed_and_pulled_unchanged_also_by_a_korean_name(content: bytes, way: Way) -> None:
+    path = f"{way.folder}/한글 폴더/시세표 (1).txt"
+    way.transport.push(content, path, deadline=soon())
+    assert way.transport.pull(path, deadline=soon()) == (content, False)
 
 
-def test_a_file_is_pulled_up_to_a_limit_and_said_to_be_cut(transport: Transport) -> None:
-    transport.push(b"0123456789", "/tmp/hts-cut", deadline=soon())
-    assert transport.pull("/tmp/hts-cut", max_bytes=4, deadline=soon()) == (b"0123", True)
-    assert transport.pull("/tmp/hts-cut", max_bytes=10, deadline=soon()) == (b"0123456789", False)
+def test_a_file_is_pulled_up_to_a_limit_and_said_to_be_cut(way: Way) -> None:
+    path = f"{way.folder}/hts-cut"
+    way.transport.push(b"0123456789", path, deadline=soon())
+    assert way.transport.pull(path, max_bytes=4, deadline=soon()) == (b"0123", True)
+    assert way.transport.pull(path, max_bytes=10, deadline=soon()) == (b"0123456789", False)
 
 
-def test_a_missing_file_is_told_as_missing(transport: Transport) -> None:
+def test_a_missing_file_is_told_as_missing(way: Way) -> None:
     with pytest.raises(FileNotFoundError):
-        transport.pull("/tmp/없는 파일", deadline=soon())
+        way.transport.pull(f"{way.folder}/없는 파일", deadline=soon())
 
 
 def test_closing_twice_is_no_error(transport: Transport) -> None:
@@ -135,35 +174,36 @@ def test_a_scripted_call_fails_and_the_next_does_not() -> None:
 # --- only where programs are real -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def real(docker_provider: DockerProvider, container: str) -> Iterator[DockerExecTransport]:
-    made = DockerExecTransport(docker_provider.client, container)
+@pytest.fixture(params=REAL)
+def real_way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Way]:
+    made = way_of(request.param, request, tmp_path)
     yield made
-    made.close()
+    made.transport.close()
 
 
-@pytest.mark.guest
-def test_every_exit_code_and_signal_is_told(real: DockerExecTransport) -> None:
+@pytest.fixture
+def real(real_way: Way) -> Transport:
+    return real_way.transport
+
+
+def test_every_exit_code_and_signal_is_told(real: Transport) -> None:
     codes = [real.run(["/bin/sh", "-c", f"exit {n}"], deadline=soon()).exit_code for n in (0, 1, 42, 255)]
     assert codes == [0, 1, 42, 255]
     killed = real.run(["/bin/sh", "-c", "kill -9 $$"], deadline=soon())
     assert (killed.exit_code, killed.signal) == (None, 9)
 
 
-@pytest.mark.guest
-def test_the_two_outputs_are_kept_apart(real: DockerExecTransport) -> None:
+def test_the_two_outputs_are_kept_apart(real: Transport) -> None:
     result = real.run(["/bin/sh", "-c", "echo out; echo err >&2"], deadline=soon())
     assert (result.stdout, result.stderr) == (b"out\n", b"err\n")
 
 
-@pytest.mark.guest
-def test_nothing_is_expanded_by_a_shell(real: DockerExecTransport) -> None:
+def test_nothing_is_expanded_by_a_shell(real: Transport) -> None:
     result = real.run(["/usr/bin/printf", "%s|", "$HOME", "*", "a b", "'"], deadline=soon())
     assert result.stdout == b"$HOME|*|a b|'|"
 
 
-@pytest.mark.guest
-def test_the_deadline_ends_the_grandchildren_too(real: DockerExecTransport) -> None:
+def test_the_deadline_ends_the_grandchildren_too(real: Transport) -> None:
     mark = f"3{secrets.randbelow(10**6):06}"
     with pytest.raises(GuestCommandTimeout):
         real.run(["/bin/sh", "-c", f"sh -c 'sleep {mark} & sleep {mark}' & wait"], deadline=Deadline.after(0.5))
@@ -171,16 +211,14 @@ def test_the_deadline_ends_the_grandchildren_too(real: DockerExecTransport) -> N
     assert (found.exit_code, found.stdout) == (1, b"")
 
 
-@pytest.mark.guest
-def test_a_child_that_keeps_the_output_open_does_not_keep_the_answer_waiting(real: DockerExecTransport) -> None:
+def test_a_child_that_keeps_the_output_open_does_not_keep_the_answer_waiting(real: Transport) -> None:
     begun = time.monotonic()
     result = real.run(["/bin/sh", "-c", "sleep 20 & echo started"], deadline=soon())
     assert result.stdout == b"started\n"
     assert time.monotonic() - begun < 5
 
 
-@pytest.mark.guest
-def test_a_flood_is_dropped_and_does_not_fill_memory(real: DockerExecTransport) -> None:
+def test_a_flood_is_dropped_and_does_not_fill_memory(real: Transport) -> None:
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = real.run(["/usr/bin/head", "-c", str(64 * 1024**2), "/dev/zero"], deadline=soon())
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
@@ -188,8 +226,7 @@ def test_a_flood_is_dropped_and_does_not_fill_memory(real: DockerExecTransport) 
     assert grown_mib < 5 * OUTPUT_CAP_BYTES / 1024**2
 
 
-@pytest.mark.guest
-def test_a_program_that_does_not_read_its_input_is_no_trouble(real: DockerExecTransport) -> None:
+def test_a_program_that_does_not_read_its_input_is_no_trouble(real: Transport) -> None:
     assert real.run(["/bin/true"], stdin=bytes(1024**2), deadline=soon()).ok
 
 
@@ -211,29 +248,37 @@ class Zeros:
             raise InputError(msg)
 
 
-@pytest.mark.guest
-def test_a_large_input_is_in_memory_on_neither_side(real: DockerExecTransport) -> None:
-    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = real.run(["/usr/bin/wc", "-c"], stdin=Zeros(300, 300), deadline=Deadline.after(60))
-    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
-    assert result.stdout == b"%d\n" % (300 * 1024**2)
-    assert grown_mib < 50
-    agent = real.run(["/bin/sh", "-c", "cat /proc/$(pgrep -of agent.py)/status"], deadline=soon()).stdout.decode()
-    found = re.search(r"VmHWM:\s+(\d+) kB", agent)
+#: Resets the most memory that a process ever had to what it has now (proc(5), clear_refs), and tells both.
+_MEMORY = 'pid="$(pgrep -of "$1")"; cat "/proc/$pid/status"; [ "$2" != reset ] || echo 5 > "/proc/$pid/clear_refs"'
+
+
+def memory_of(way: Way, what: str, reset: str = "") -> int:
+    """Give a line of the status of what serves us in the guest, in KiB."""
+    argv = ["/bin/sh", "-c", _MEMORY, "memory", way.resident, reset]
+    found = re.search(rf"{what}:\s+(\d+) kB", way.transport.run(argv, deadline=soon()).stdout.decode())
     assert found is not None
-    assert int(found[1]) < 60 * 1024
+    return int(found[1])
 
 
-@pytest.mark.guest
-def test_an_input_that_ends_early_closes_the_way_in(real: DockerExecTransport) -> None:
+def test_a_large_input_is_in_memory_on_neither_side(real_way: Way) -> None:
+    real, mib = real_way.transport, real_way.large_mib
+    there_before_kib = memory_of(real_way, "VmRSS", "reset")
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = real.run(["/usr/bin/wc", "-c"], stdin=Zeros(mib, mib), deadline=Deadline.after(60))
+    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
+    assert result.stdout == b"%d\n" % (mib * 1024**2)
+    assert grown_mib < 50
+    assert (memory_of(real_way, "VmHWM") - there_before_kib) / 1024 < 16
+
+
+def test_an_input_that_ends_early_closes_the_way_in(real: Transport) -> None:
     with pytest.raises(InputError, match="shorter"):
         real.run(["/usr/bin/wc", "-c"], stdin=Zeros(4, 2), deadline=soon())
     with pytest.raises(GuestUnreachable):
         real.run(["/bin/true"], deadline=soon())
 
 
-@pytest.mark.guest
-def test_a_user_who_does_not_exist_is_lab_trouble(real: DockerExecTransport) -> None:
+def test_a_user_who_does_not_exist_is_lab_trouble(real: Transport) -> None:
     with pytest.raises(GuestUnreachable):
         real.run(["/bin/true"], user="nobody-here", deadline=soon())
 
