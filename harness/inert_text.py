@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 #: Marks that change the order or hide the presence of text (Unicode 15, bidi and zero-width controls).
@@ -35,6 +36,31 @@ def visible(text: str, *, lines: bool = False) -> str:
     """
     shown = text.replace("\r\n", "\n").translate(_VISIBLE_LINES) if lines else text.translate(_VISIBLE)
     return _COMMAND.sub(_escaped, shown)
+
+
+#: What a look at each character is spared: most of a text.
+_PLAIN = r"\n\x20-\x7e\uac00-\ud7a3"
+_ODD = re.compile(f"[^{_PLAIN}]|##(?=\\[)")
+
+
+def inert_json(text: str) -> str:
+    r"""Give the same JSON with an escape for each character that a terminal, an eye or a CI server would follow.
+
+    Args:
+        text: JSON; between its strings there are only spaces and line feeds.
+
+    Example:
+        >>> print(inert_json('"\u202egnp.exe"'))
+        "\u202egnp.exe"
+    """
+    return _ODD.sub(_as_escape, text)
+
+
+def _as_escape(match: re.Match[str]) -> str:
+    odd = match.group()
+    if odd == "##":
+        return "\\u0023#"
+    return odd if odd.isprintable() else json.dumps(odd)[1:-1]
 
 
 def is_obeyed(text: str) -> bool:

@@ -31,6 +31,7 @@ from harness.errors import Blame
 from harness.facts import Owner, When
 from harness.frozen import Frozen
 from harness.image import Folder, Lab
+from harness.inert_text import inert_json
 from harness.observation import Action, Layer, Mechanism
 from harness.verdict import Outcome
 
@@ -327,8 +328,12 @@ class Matrix(Frozen):
         return value
 
     def to_json(self) -> bytes:
-        """Give matrix.json: UTF-8, two spaces of indent, a final newline; the same matrix gives the same bytes."""
-        return json.dumps(self.to_value(), ensure_ascii=False, indent=2, allow_nan=False).encode() + b"\n"
+        """Give matrix.json: UTF-8, two spaces of indent, a final newline; the same matrix gives the same bytes.
+
+        What a terminal would obey or an eye not see stands as its escape: the file may be printed.
+        """
+        text = json.dumps(self.to_value(), ensure_ascii=False, indent=2, allow_nan=False)
+        return inert_json(text).encode() + b"\n"
 
     @classmethod
     def from_json(cls, raw: bytes) -> Self:

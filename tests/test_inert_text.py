@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.inert_text import is_obeyed, visible
+from harness.inert_text import inert_json, is_obeyed, visible
 from tests.renderers.runner_rules import obeyed_in
 
 #: Pieces of commands, so that chance meets them.
@@ -49,3 +51,11 @@ def test_no_visible_text_is_obeyed(text: str) -> None:
 @given(PIECES)
 def test_what_a_runner_obeys_is_known(text: str) -> None:
     assert is_obeyed(text) or obeyed_in(text) == []
+
+
+@given(st.text() | PIECES)
+def test_json_is_the_same_value_in_letters_that_nothing_obeys(text: str) -> None:
+    shown = inert_json(json.dumps({text: [text]}, ensure_ascii=False, indent=1))
+    assert json.loads(shown) == {text: [text]}
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    assert "##[" not in shown

@@ -222,8 +222,10 @@ def test_every_time_is_utc_with_z() -> None:
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time) for time in times)
 
 
-def test_hostile_text_is_kept_in_the_json_and_never_breaks_it() -> None:
-    value = json.loads(hostile_report().matrix.to_json())
+def test_hostile_text_is_kept_in_the_json_and_never_breaks_it_or_acts_where_it_is_printed() -> None:
+    raw = hostile_report().matrix.to_json()
+    value = json.loads(raw)
+    assert all(c.isprintable() or c == "\n" for c in raw.decode())
     assert value["cells"][0]["build"]["name"] == HOSTILE
 
 

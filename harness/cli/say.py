@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from harness.errors import HarnessError
-from harness.inert_text import visible
+from harness.inert_text import inert_json, visible
 
 
 def line(text: str = "") -> None:
@@ -25,9 +25,7 @@ def note(text: str) -> None:
 def data(value: Mapping[str, object]) -> None:
     """Print one JSON object; a character that a terminal might obey stands as its JSON escape."""
     text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    inert = "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
-    # The same value in other letters: a CI server would take '##[name]' for a command wherever it stands in a log.
-    sys.stdout.write(inert.replace("##[", "\\u0023#[") + "\n")
+    sys.stdout.write(inert_json(text) + "\n")
     sys.stdout.flush()
 
 
