@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -40,6 +39,7 @@ from harness.stores.promises import expected_of
 from harness.stores.sqlite import DATABASE, SqliteStore
 from harness.verdict import Outcome
 from tests.fake_lab import CLEAN, INCIDENT, STRICT, FakeLab, cell, guarded_machine, parsers, plan
+from tests.faults.report import count, result
 
 RUN_ID = "killed"
 CELLS = (
@@ -52,6 +52,9 @@ CELLS = (
 )
 OUTCOMES = [Outcome.COMPATIBLE, *[Outcome.QUARANTINED] * 3, Outcome.COMPATIBLE, Outcome.BUILD_FAULT]
 FAULTS = {"1.2.0": "connect"}
+
+#: What a tally counts that may be more than none.
+HARMLESS = frozenset({"rounds", "kills", "guests_left_by_kills"})
 
 #: One of so many rounds is killed again while it is being resumed.
 KILLED_AGAIN = 3
@@ -192,8 +195,7 @@ class Tally:
     @property
     def lost(self) -> dict[str, int]:
         """Give what must be 0 and is not."""
-        harmless = {"rounds", "kills", "guests_left_by_kills"}
-        return {name: number for name, number in asdict(self).items() if number and name not in harmless}
+        return {name: number for name, number in asdict(self).items() if number and name not in HARMLESS}
 
 
 def every_cell() -> dict[str, Cell]:
@@ -372,9 +374,10 @@ def main() -> int:
     if not tally.lost:
         shutil.rmtree(folder)
     if asked.json:
-        metrics = {name: {"value": number, "unit": "count"} for name, number in asdict(tally).items()}
-        machine = {"cpus": os.cpu_count(), "system": platform.platform(), "guests": asked.guests, "seed": asked.seed}
-        sys.stdout.write(json.dumps({"name": "kill_runs", "machine": machine, "metrics": metrics}) + "\n")
+        metrics = {n: count(v, goal=None if n in HARMLESS else 0) for n, v in asdict(tally).items()}
+        cut = None if asked.rounds >= (100 if asked.guests == "fake" else 6) else f"{asked.rounds} rounds"
+        made = result("kill_runs", metrics, cut=cut, guests=asked.guests, seed=asked.seed)
+        sys.stdout.write(json.dumps(made) + "\n")
     else:
         sys.stdout.write("".join(f"{number:6} {name.replace('_', ' ')}\n" for name, number in asdict(tally).items()))
     return 1 if tally.lost else 0

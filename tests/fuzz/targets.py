@@ -12,14 +12,13 @@ import io
 import json
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import strategies as st
 
 from harness import look
 from harness.attempt import Attempt, MemoryBlobs, from_jsonl, to_jsonl
@@ -46,10 +45,10 @@ from harness.yaml_files import load_expectations, load_image_definition, load_po
 from tests.builders import NOON, make_plan, sha256_of
 from tests.fake_lab import CLEAN, INCIDENT, FakeLab, cell, parsers
 from tests.fake_project import tiny_program
-from tests.fuzz.mutation import TOKENS, mutated
+from tests.fuzz.mutation import TOKENS, Dice, json_object, mutated
 from tests.products.test_parsers import CASES, attempt_of, events_of
 from tests.renderers.sample_run import run_info
-from tests.test_look import READERS, objects
+from tests.test_look import KEYS, READERS
 from tests.zip_files import write_zip, zip_that_promises, zip_with_raw_name
 
 
@@ -58,18 +57,22 @@ class Target:
     """One reader.
 
     Attributes:
-        inputs: Draws one input.
+        inputs: Makes one input of dice.
         check: Raises when a promise is broken.
         cost: How much longer one input takes than the cheapest target's; a long run gives each its share of time.
     """
 
     name: str
-    inputs: st.SearchStrategy[Any]
+    inputs: Callable[[Dice], Any]
     check: Callable[[Any], None]
     cost: int = 1
 
 
 # --- what a guest answers ---------------------------------------------------------------------------------------------
+
+
+def _answer(dice: Dice, answers: Sequence[bytes]) -> bytes:
+    return mutated(dice, answers) if dice.number(0, 7) else b"".join(dice.raw() for _ in range(dice.number(0, 7)))
 
 
 def _answers(raw: bytes) -> None:
@@ -95,6 +98,11 @@ _REPLY = (
     b' "out_cut": false, "err_cut": false}\nabc'
 )
 
+
+def _reply_pieces(dice: Dice) -> list[bytes]:
+    return [mutated(dice, [_REPLY]) for _ in range(dice.number(1, 3))]
+
+
 # --- what a product wrote --------------------------------------------------------------------------------------------
 
 
@@ -106,15 +114,16 @@ def _recorded() -> Mapping[str, list[dict[str, Any]]]:
     return found
 
 
-def _log_pieces(product: str) -> st.SearchStrategy[tuple[list[str], list[bytes]]]:
+def _log_pieces(product: str) -> Callable[[Dice], tuple[list[str], list[bytes]]]:
     events = [e for case in _recorded()[product] for e in case["events"] if "log" in e]
     names = sorted({e["log"] for e in events})
     raws = [bytes.fromhex(e["hex"]) if "hex" in e else e["text"].encode() for e in events]
-    return st.integers(1, 3).flatmap(
-        lambda n: st.tuples(
-            st.lists(st.sampled_from(names), min_size=n, max_size=n), st.lists(mutated(raws), min_size=n, max_size=n)
-        )
-    )
+
+    def pieces(dice: Dice) -> tuple[list[str], list[bytes]]:
+        many = range(dice.number(1, 3))
+        return [dice.pick(names) for _ in many], [mutated(dice, raws) for _ in many]
+
+    return pieces
 
 
 def _parser(product: str) -> Callable[[tuple[list[str], list[bytes]]], None]:
@@ -158,7 +167,7 @@ def _yaml(pattern: str, load: Callable[[Path], object], name: str = "given.yaml"
             _speaks(error)
 
     kind = load.__name__.removeprefix("load_").removeprefix("_")
-    return Target(name=f"yaml {kind}", inputs=mutated(seeds), check=check, cost=8)
+    return Target(name=f"yaml {kind}", inputs=partial(mutated, seeds=seeds), check=check, cost=20)
 
 
 def _speaks(error: InputError) -> None:
@@ -206,6 +215,9 @@ def _build(raw: bytes) -> None:
         _speaks(error)
 
 
+_LISTS = (b"Path = a.dll\nSize = 3\n", b"a\tb\ts72\n")
+
+
 def _tool_lists(raw: bytes) -> None:
     text = raw.decode("utf-8", "replace")
     for reader in (seven_zip, innoextract, msi_files, msi_properties):
@@ -229,38 +241,38 @@ def _seen() -> tuple[Attempt, Attempt, Cell]:
 _NASTY = [token.decode("utf-8", "backslashreplace") for token in TOKENS] + ["\ud800", "N" * 5000]
 
 
-@st.composite
-def _hostile(draw: st.DrawFn) -> Attempt:
-    """Draw the red attempt with some of its guest's bytes, and of the texts taken over from it, replaced."""
+def _hostile(dice: Dice) -> Attempt:
+    """Give the red attempt with some of its guest's bytes, and of the texts taken over from it, replaced."""
     attempt, _, _ = _seen()
     blobs = {e.blob: attempt.blobs.get(e.blob) for e in attempt.events if e.blob is not None}
     events = list(attempt.events)
     said = [at for at, e in enumerate(events) if e.blob is not None]
-    for at in draw(st.lists(st.sampled_from(said), min_size=1, max_size=3, unique=True)):
+    for at in {dice.pick(said) for _ in range(dice.number(1, 3))}:
         event = events[at]
         assert event.blob is not None
-        raw = draw(st.one_of(mutated([blobs[event.blob]]), _other_leaf(blobs[event.blob])))
+        old = blobs[event.blob]
+        raw = mutated(dice, [old]) if dice.number(0, 1) else _other_leaf(dice, old)
         blobs[sha256_of(raw)] = raw
         events[at] = event.model_copy(update={"blob": sha256_of(raw)})
     spoken = [at for at, e in enumerate(events) if any(k in e.data for k in ("detail", "dialog", "version"))]
-    for at in draw(st.lists(st.sampled_from(spoken), max_size=2, unique=True)) if spoken else []:
-        data = {k: draw(st.sampled_from(_NASTY)) if isinstance(v, str) else v for k, v in events[at].data.items()}
+    for at in {dice.pick(spoken) for _ in range(dice.number(0, 2))} if spoken else ():
+        data = {k: dice.pick(_NASTY) if isinstance(v, str) else v for k, v in events[at].data.items()}
         events[at] = events[at].model_copy(update={"data": data})
     return replace(attempt, events=tuple(events), blobs=MemoryBlobs(blobs))
 
 
-def _other_leaf(raw: bytes) -> st.SearchStrategy[bytes]:
+_LEAVES: tuple[Any, ...] = (None, True, False, -1, 0, 1, 2**63, 1e308, [], {}, *_NASTY)
+
+
+def _other_leaf(dice: Dice, raw: bytes) -> bytes:
     """Replace one leaf of an answer; bytes that are no JSON stay as they are."""
     try:
         leaves = list(_leaves(json.loads(raw)))
     except ValueError:
-        return st.just(raw)
-    other: st.SearchStrategy[Any] = st.one_of(
-        st.sampled_from(_NASTY),
-        st.sampled_from([None, True, False, -1, 0, 1, 2**63, 1e308, [], {}]),
-        st.text(max_size=9),
-    )
-    return st.tuples(st.sampled_from(leaves), other).map(lambda pair: _put(raw, *pair)) if leaves else st.just(raw)
+        return raw
+    if not leaves:
+        return raw
+    return _put(raw, dice.pick(leaves), dice.pick(_LEAVES) if dice.number(0, 2) else dice.text())
 
 
 def _leaves(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
@@ -341,19 +353,19 @@ def targets() -> tuple[Target, ...]:
     attempt = _seen()[0]
     answers = [attempt.blobs.get(e.blob) for e in attempt.events if e.blob is not None]
     return (
-        Target(name="answers", inputs=st.one_of(mutated(answers), st.binary(max_size=60)), check=_answers),
-        Target(name="answer objects", inputs=objects.map(lambda o: json.dumps(o).encode()), check=_answers),
-        Target(name="frames", inputs=st.lists(mutated([_REPLY]), min_size=1, max_size=3), check=_frames),
-        Target(name="events", inputs=mutated([to_jsonl(attempt.events[:6])]), check=_events),
-        Target(name="text", inputs=mutated([*answers, "한글 로그\n".encode("cp949")]), check=_text),
+        Target(name="answers", inputs=partial(_answer, answers=answers), check=_answers),
+        Target(name="answer objects", inputs=lambda d: json.dumps(json_object(d, KEYS)).encode(), check=_answers),
+        Target(name="frames", inputs=_reply_pieces, check=_frames),
+        Target(name="events", inputs=partial(mutated, seeds=[to_jsonl(attempt.events[:6])]), check=_events),
+        Target(name="text", inputs=partial(mutated, seeds=[*answers, "한글 로그\n".encode("cp949")]), check=_text),
         *(Target(name=f"log {name}", inputs=_log_pieces(name), check=_parser(name), cost=2) for name in _recorded()),
-        Target(name="lists of tools", inputs=mutated([b"Path = a.dll\nSize = 3\n", b"a\tb\ts72\n"]), check=_tool_lists),
-        Target(name="builds", inputs=mutated(_builds()), check=_build, cost=30),
+        Target(name="lists of tools", inputs=partial(mutated, seeds=_LISTS), check=_tool_lists),
+        Target(name="builds", inputs=partial(mutated, seeds=_builds()), check=_build, cost=30),
         _yaml("scenarios/*.yaml", load_scenario),
         _yaml("seeds/signatures/*.yaml", load_signature_sets),
         _yaml("scenarios/policies/*.yaml", load_policy),
         _yaml("scenarios/suites/*.expected.yaml", load_expectations),
         _yaml("vm_images/*/image.yaml", load_image_definition, name="reference/image.yaml"),
         _yaml("scenarios/suites/*.yaml", _suite),
-        Target(name="whole attempts", inputs=_hostile(), check=_whole, cost=25),
+        Target(name="whole attempts", inputs=_hostile, check=_whole, cost=60),
     )
