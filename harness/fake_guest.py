@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from harness.deadline import Deadline
 from harness.errors import GuestUnreachable
+from harness.frame import Frame
 
 #: errno(3) of what can happen to an open.
 EPERM, ENOENT = 1, 2
@@ -98,6 +99,7 @@ class FakeMachine:
         watches: The product's eye on every open by the desktop user: True allows it.
         on_moment: Told of every moment as it begins.
         late_calls: How often somebody tried to reach the guest after its lease.
+        screen: What its screen shows after a moment, seen from outside; None when its lease cannot show it.
     """
 
     name: str
@@ -112,6 +114,7 @@ class FakeMachine:
     moments: list[str] = field(default_factory=list)
     calls: int = 0
     late_calls: int = 0
+    screen: Callable[[str], Frame | None] | None = None
 
     def reach(self) -> None:
         """Count a call into the guest, and refuse it when nobody is there to answer."""

@@ -24,7 +24,7 @@ from harness.plan import Cell
 from harness.probes import installer_of
 from harness.products import adapter_of
 from harness.products.api import Product, Tools
-from harness.providers.api import Endpoint, Lease, Provider
+from harness.providers.api import Endpoint, Lease, Provider, ShowsScreen
 from harness.recorder import Recorder
 from harness.scenario import Step
 from harness.secret import Mask, Secret
@@ -36,7 +36,8 @@ from harness.transports.payload import Payload, Verified
 #: What a cell may take beside its steps: leasing, arming, canaries, samples, the last look.
 OVERHEAD_S = 240.0
 
-#: Steps after which the screen is worth a picture, also when they pass.
+#: Steps after which the screen is worth a picture that the guest has to make, also when they pass. One from outside
+#: costs milliseconds, and is made behind every step.
 PICTURED = frozenset({"launch", "connect", "dwell"})
 
 
@@ -123,7 +124,10 @@ def run_cell(
             product.canary(tested_folders(cell, installed=False), when=When.BEFORE, deadline=deadline)
             product.sample(border=-1, deadline=deadline)
 
-            installed = _run_steps(cell, guest, product, recorder, rig, deadline=deadline, on_stage=on_stage)
+            screen = lease if isinstance(lease, ShowsScreen) else None
+            installed = _run_steps(
+                cell, guest, product, recorder, rig, screen=screen, deadline=deadline, on_stage=on_stage
+            )
 
             on_stage("prove")
             product.canary(tested_folders(cell, installed=installed.still), when=When.AFTER, deadline=deadline)
@@ -185,11 +189,20 @@ def _run_steps(
     recorder: Recorder,
     rig: Rig,
     *,
+    screen: ShowsScreen | None,
     deadline: Deadline,
     on_stage: Callable[[str], None],
 ) -> _Installed:
     """Run the steps up to the first that fails, sampling protection behind each; tell what became of the build."""
-    runner = StepRunner(cell, guest, product, recorder.record, installer=_checked(rig.installer), secrets=rig.secrets)
+    runner = StepRunner(
+        cell,
+        guest,
+        product,
+        recorder.record,
+        installer=_checked(rig.installer),
+        secrets=rig.secrets,
+        screen=screen,
+    )
     installed = _Installed(ever=False, still=False)
     for index, step in enumerate(cell.scenario.steps):
         on_stage(step.kind)
@@ -199,7 +212,7 @@ def _run_steps(
         recorder.record(Kind.STEP_BEGIN, step.kind)
         end = runner.run(index, step, deadline=deadline)
         _record_end(recorder, step, end)
-        if step.kind in PICTURED or end.expectation is not None:
+        if screen is not None or step.kind in PICTURED or end.expectation is not None:
             runner.screenshot(deadline=deadline)
         if runner.running and step.kind == "launch":
             _record_modules(guest, recorder, deadline)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
+from pydantic import JsonValue
+
 from harness import look
 from harness.attempt import INSTALL_JOB, LAUNCH_JOB, UNINSTALL_JOB, UPDATE_JOB, Kind
 from harness.build import Build, BuildKind, fold
@@ -22,6 +24,7 @@ from harness.errors import GuestCommandTimeout, InputError
 from harness.image import Folder
 from harness.plan import Cell
 from harness.products.api import Product, Record, Scans
+from harness.providers.api import ShowsScreen
 from harness.scenario import (
     Action,
     Click,
@@ -97,6 +100,7 @@ class StepRunner:
         secrets: Values of the secrets that the scenario names.
         product: Moved by ``vendor_update``.
         record: Looks, logs and screenshots are recorded through it; it must mask the secrets.
+        screen: Shows the screen from outside; without it the guest makes its pictures itself.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class StepRunner:
         *,
         installer: Callable[[Build], Payload],
         secrets: Mapping[str, Secret] = MappingProxyType({}),
+        screen: ShowsScreen | None = None,
     ) -> None:
         self._cell = cell
         self._guest = guest
@@ -120,6 +125,8 @@ class StepRunner:
         self._starts: Counter[str] = Counter()
         self._secrets = secrets
         self._shows_secret = False
+        self._screen = screen
+        self._last_frame: tuple[str, bytes] | None = None
         self._launch_job = LAUNCH_JOB
         self.running = False
 
@@ -181,9 +188,24 @@ class StepRunner:
         if self._shows_secret:
             self._record(Kind.LOOK, "screen withheld", data={"why": "a field shows a secret"})
             return
+        if self._screen is not None:
+            self._frame(self._screen, deadline)
+            return
         picture = self._guest.screenshot(deadline=deadline.sooner(20.0))
         if picture is not None:
             self._record(Kind.SCREENSHOT, "screen.png", blob=picture)
+
+    def _frame(self, screen: ShowsScreen, deadline: Deadline) -> None:
+        """Record the screen as it is seen from outside; one that has not changed is the same blob again."""
+        frame = screen.screen(deadline=deadline)
+        if frame is None:
+            self._record(Kind.LOOK, "screen withheld", data={"why": "the machine gave no picture"})
+            return
+        changed = self._last_frame is None or self._last_frame[0] != frame.digest
+        if changed or self._last_frame is None:
+            self._last_frame = (frame.digest, frame.png())
+        data: dict[str, JsonValue] = {"from": "outside", "changed": changed}
+        self._record(Kind.SCREENSHOT, "screen.png", data=data, blob=self._last_frame[1])
 
     def _deliver(self, action: Deliver, within: Deadline) -> StepEnd:
         build = self._cell.build if action.build is None else self._cell.older

@@ -12,7 +12,8 @@ from harness import look
 from harness.attempt import Attempt, AttemptMeta, Event, Kind, Role
 from harness.deadline import Deadline
 from harness.errors import InputError, LabError
-from harness.fake_guest import Mischief
+from harness.fake_guest import FakeMachine, Mischief
+from harness.frame import Frame
 from harness.image import Image
 from harness.plan import Cell
 from harness.products.api import Tools
@@ -109,6 +110,39 @@ def test_a_picture_is_taken_after_steps_that_show_something_and_after_a_failure(
     good = [STEPS[e.step or 0] for e in attempt_of(cell()).of(Kind.SCREENSHOT)]
     bad = [STEPS[e.step or 0] for e in attempt_of(hasty(), Mischief(hangs_at="install")).of(Kind.SCREENSHOT)]
     assert (good, bad) == (["launch", "connect", "dwell"], ["install"])
+
+
+def shown(asked: Cell, screen: Callable[[str], Frame | None], mischief: Mischief | None = None) -> Attempt:
+    """Make an attempt on a guest whose screen is seen from outside."""
+
+    def machine(name: str) -> FakeMachine:
+        made = guarded_machine(name)
+        made.screen = screen
+        return made
+
+    script = in_every_guest(mischief or Mischief())
+    return attempt_of(asked, rig=FakeLab(script, provider=FakeProvider(machine)).rig())
+
+
+def test_a_screen_that_is_seen_from_outside_is_pictured_behind_every_step_and_kept_once_while_it_stays() -> None:
+    def screen(moment: str) -> Frame:
+        return Frame(width=1, height=1, pixels=b"on!" if moment == "connect" else b"off")
+
+    attempt = shown(cell(), screen)
+    pictures = attempt.of(Kind.SCREENSHOT)
+    assert [STEPS[e.step or 0] for e in pictures] == STEPS
+    assert {e.data["from"] for e in pictures} == {"outside"}
+    moved = [STEPS[e.step or 0] for e in pictures if e.data["changed"]]
+    assert moved[:2] == [STEPS[0], "connect"]
+    assert len({e.blob for e in pictures}) == 2
+    assert attempt.blobs.get(pictures[0].blob or "").startswith(b"\x89PNG")
+
+
+def test_a_screen_that_gives_no_picture_costs_the_attempt_nothing() -> None:
+    attempt = shown(cell(), lambda _moment: None)
+    assert attempt.complete
+    assert attempt.of(Kind.SCREENSHOT) == []
+    assert len([e for e in attempt.of(Kind.LOOK) if e.subject == "screen withheld"]) == len(STEPS)
 
 
 def test_the_steps_end_at_the_first_that_fails_and_protection_is_proven_all_the_same() -> None:

@@ -14,10 +14,12 @@ from harness.build import Build, BuildFile, BuildKind
 from harness.deadline import Deadline
 from harness.errors import GuestCommandTimeout, GuestUnreachable, InputError
 from harness.fake_guest import FakeMachine, FakeProgram, Mischief
+from harness.frame import Frame
 from harness.image import Folder
 from harness.plan import NO_PRODUCT
 from harness.products.api import Tools
 from harness.products.none.adapter import NoProduct
+from harness.providers.api import ShowsScreen
 from harness.recorder import Recorder
 from harness.scenario import (
     Click,
@@ -59,6 +61,7 @@ class Desk:
     secrets: dict[str, Secret] = field(default_factory=dict)
     system: type[FakeSystem] = FakeSystem
     product: type[NoProduct] = NoProduct
+    screen: ShowsScreen | None = None
 
     def __post_init__(self) -> None:
         cell = make_cell(build=self.build, older=self.older, product=NO_PRODUCT, scenario=scenario())
@@ -92,6 +95,7 @@ class Desk:
             self.recorder.record,
             installer=lambda build: f"DemoHTS {build.version} setup".encode(),
             secrets=self.secrets,
+            screen=self.screen,
         )
         self.image = cell.image
 
@@ -652,6 +656,20 @@ def test_a_secret_is_entered_recorded_nowhere_and_pictured_only_where_it_is_hidd
         assert ACCOUNT.encode() not in held
     assert bool(attempt.of(Kind.SCREENSHOT)) is pictures
     assert bool(desk.looks("screen withheld")) is not pictures
+
+
+def test_a_secret_that_shows_withholds_the_screen_from_outside_too() -> None:
+    class Screen:
+        def screen(self, *, deadline: Deadline) -> Frame | None:
+            del deadline
+            return Frame(width=1, height=1, pixels=b"rgb")
+
+    desk = Desk(secrets={"ACCOUNT": Secret("ACCOUNT", ACCOUNT)}, screen=Screen())
+    desk.runner.screenshot(deadline=Deadline.after(5))
+    desk.run(*RUNNING, "self_update", login({"field": "사용자 ID", "secret": "ACCOUNT"}))
+    desk.runner.screenshot(deadline=Deadline.after(5))
+    assert len(desk.recorder.attempt().of(Kind.SCREENSHOT)) == 1
+    assert [e.data["why"] for e in desk.looks("screen withheld")] == ["a field shows a secret"]
 
 
 def test_pictures_go_on_when_a_field_was_filled_with_plain_text() -> None:

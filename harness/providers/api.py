@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from harness.deadline import Deadline
+from harness.frame import Frame
 from harness.image import Image
 from harness.transports.api import Transport
 
@@ -53,6 +54,18 @@ class Lease(Protocol):
 
     def lost(self) -> Loss | None:
         """Say how the guest has ended; None while it runs."""
+        ...
+
+
+@runtime_checkable
+class ShowsScreen(Protocol):
+    """The ability of a lease to show its guest's screen from outside: whatever is drawn, a secure desktop too.
+
+    Nothing in the guest takes part, so nothing in it can refuse, and nothing in it is changed by looking.
+    """
+
+    def screen(self, *, deadline: Deadline) -> Frame | None:
+        """Give what the screen shows now; None when there is no picture of it."""
         ...
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from harness.deadline import Deadline
 from harness.errors import HostDown, LabError
 from harness.fake_guest import FakeMachine
+from harness.frame import Frame
 from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss
 
@@ -28,6 +29,17 @@ class _FakeLease:
         if machine.ended is None:
             return None
         return Loss(summary=machine.ended, crashed=machine.crashed and not machine.released)
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownLease(_FakeLease):
+    """A lease that shows its guest's screen, as a virtual machine's does."""
+
+    def screen(self, *, deadline: Deadline) -> Frame | None:
+        """Show what is scripted for the moment that began last; see ``ShowsScreen.screen``."""
+        del deadline
+        machine = self.machine
+        return machine.screen(machine.moments[-1]) if machine.screen and machine.ended is None else None
 
 
 class FakeProvider:
@@ -86,7 +98,7 @@ class FakeProvider:
             self._runs[name] = run_id
             self.most_at_once = max(self.most_at_once, len(self.running))
         try:
-            yield _FakeLease(machine)
+            yield _FakeLease(machine) if machine.screen is None else _ShownLease(machine)
         finally:
             self._end(machine)
 

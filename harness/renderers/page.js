@@ -291,6 +291,7 @@
     if (trouble) sorry(i); else fill();
     if (!panel.open) { panel.showModal(); document.body.classList.add("open"); }
     reachable();
+    toFailure();
     panel.scrollTop = 0;
     $("panel-title").focus({ preventScroll: true });
     keep();
@@ -303,6 +304,11 @@
     }
   };
   panel.addEventListener("toggle", reachable, true);
+  // The picture of the step that failed is in sight, however many come before it.
+  const toFailure = () => {
+    const bad = panel.querySelector(".film th.bad"), film = bad?.closest(".overflow");
+    if (film) film.scrollLeft = bad.offsetLeft + bad.offsetWidth - film.clientWidth;
+  };
   const sorry = (i) => panel.replaceChildren(
     h("div", { class: "p-head unknown" }, h("h2", { id: "panel-title", tabindex: "-1" }, places.get(i).id), h("div", { class: "p-nav" }, h("button", { type: "button", "aria-label": w("close"), onclick: () => panel.close() }, glyph("CROSS")))),
     h("div", { class: "p-body" }, h("p", null, w("evidence.unreadable")), mono("hts-compat explain " + places.get(i).id)));
@@ -354,6 +360,7 @@
           nav("CROSS", "close", () => panel.close()))),
       h("div", { class: "p-body" }, parts(c)));
     reachable();
+    toFailure();
     if (place) [...panel.querySelectorAll("button")].find((el) => el.getAttribute("aria-label") === place)?.focus();
   };
 
@@ -564,9 +571,26 @@
     if (!files.length) return sub(w("files"), h("p", { class: "quiet" }, w("files.same")));
     return sub(w("files"), h("ul", { class: "files" }, files.map((f) => h("li", null, h("b", null, either("d.", f.change)), mono(f.path)))));
   };
+  // The filmstrip: a column a picture, in the order of the steps; what has not changed since the last picture is a word.
   const pictures = (a, control) => {
     const pairs = pairsOf(a, control);
-    return pairs.length > 0 && sub(w(control ? "screens" : "screen"), h("div", { class: control ? "pairs" : "pairs some" }, pairs.map(pairBox)));
+    if (!pairs.length) return null;
+    const failed = (a.steps ?? []).find((s) => s.status === "failed")?.index;
+    const heads = pairs.map((pair) => h("th", { scope: "col", class: pair.step === failed ? "st bad" : null },
+      pair.step === failed && glyph("CROSS"), (pair.step < 0 ? "" : pair.step + 1 + ". ") + stage((pair.own ?? pair.control).stage)));
+    const row = (side, name) => {
+      let last = null;
+      return h("tr", null, h("th", { scope: "row" }, name), pairs.map((pair) => {
+        const p = pair[side], same = Boolean(p) && p.data !== null && p.data === last;
+        last = p ? p.data : last;
+        if (!p || p.data === null) return h("td", { class: "quiet" }, p ? p.why_not ?? w("unknown") : "–");
+        if (same) return h("td", { class: "quiet" }, w("film.same"));
+        return h("td", null, h("button", { type: "button", class: "shot", "aria-label": w("screen.open") + ": " + name + ", " + stage(p.stage), onclick: () => enlarge(pair, side) },
+          h("img", { src: imageAt(p.data), alt: "" })), h("span", { class: "quiet num" }, secs(p.at_s, 1)));
+      }));
+    };
+    const rows = control ? [row("own", w("with.product")), row("control", w("without.product"))] : [row("own", w("screen"))];
+    return sub(w(control ? "film.beside" : "film"), h("div", { class: "overflow" }, h("table", { class: "film" }, h("thead", null, h("tr", null, h("td"), heads)), h("tbody", null, rows))));
   };
   const logs = (a) => {
     const written = (x) => x.decisive || x.kind === "log" || x.kind === "product";

@@ -5,6 +5,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -15,6 +16,8 @@ from hypothesis import given
 from hypothesis.strategies import text
 from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
+from harness.evidence import AttemptEvidence, Picture, StepLine
+from harness.facts import StepStatus
 from harness.image import Lab
 from harness.inert_text import visible
 from harness.matrix import Matrix, MatrixCell
@@ -23,7 +26,7 @@ from harness.renderers.api import Report
 from harness.renderers.grid import GROUPS, causes, sections
 from harness.renderers.page import PageRenderer, words
 from harness.verdict import Outcome
-from tests.renderers.sample_run import HOSTILE, hostile_report, run_info, sample_report
+from tests.renderers.sample_run import HOSTILE, hostile_report, png, run_info, sample_report
 
 HERE = Path(__file__).parent.parent.parent / "harness" / "renderers"
 CHROMIUM = Path(os.environ.get("HTS_COMPAT_CHROMIUM", "/usr/bin/chromium"))
@@ -312,7 +315,8 @@ class Visit:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("page")
-    written = {name: folder / f"{name}.html" for name in ("sample", "hostile")}
+    written = {name: folder / f"{name}.html" for name in ("sample", "hostile", "film")}
+    written["film"].write_bytes(PageRenderer().render(filmed_report()))
     written["sample"].write_bytes(PageRenderer().render(sample_report()))
     written["hostile"].write_bytes(PageRenderer().render(hostile_report()))
     return written
@@ -370,6 +374,60 @@ def test_screens_stand_beside_the_controls_at_the_same_step(
     assert page.locator("#zoom img").get_attribute("src") == pictures[0]
     page.keyboard.press("ArrowRight")
     assert page.locator("#zoom img").get_attribute("src") == pictures[1]
+    visit.close()
+
+
+def filmed_report() -> Report:
+    """Give the sample with a picture behind every step of the incident: alike while it installs, then others."""
+    report = sample_report()
+    evidence = report.evidence[INCIDENT]
+
+    def filmed(attempt: AttemptEvidence, *, dialog: bool) -> AttemptEvidence:
+        def picture(step: StepLine) -> Picture:
+            raw = png(dialog=dialog and step.status is StepStatus.FAILED, shade=0 if step.index < 3 else step.index)
+            sha256 = hashlib.sha256(raw).hexdigest()
+            at_s = float(step.index)
+            return Picture(sha256=sha256, stage=step.kind, step=step.index, at_s=at_s, caption="screen", png=raw)
+
+        reached = [step for step in attempt.steps if step.status is not StepStatus.NOT_RUN]
+        return attempt.model_copy(update={"pictures": tuple(picture(step) for step in reached)})
+
+    own = tuple(filmed(a, dialog=True) for a in evidence.attempts)
+    control = tuple(filmed(c, dialog=False) for c in evidence.controls)
+    shown = evidence.model_copy(update={"attempts": own, "controls": control})
+    return replace(report, evidence={**report.evidence, INCIDENT: shown})
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("language", "same"), [("en-US", "unchanged"), ("ko-KR", "변화 없음")])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_filmstrip_lays_each_step_above_the_controls_and_names_what_has_not_changed(
+    browser: Browser, files: dict[str, Path], width: int, language: str, same: str
+) -> None:
+    visit = Visit(browser, files["film"], language=language, width=width, fragment=f"#cell={INCIDENT}")
+    page = visit.page
+    expect(page.locator("#panel .film")).to_be_visible()
+    film = page.locator("#panel .film").first
+    heads = film.locator("thead th").all_inner_texts()
+    own, control = film.locator("tbody tr").all()
+    assert [head.partition(".")[0] for head in heads] == [str(i + 1) for i in range(len(heads))]
+    assert film.locator("thead th.bad").count() == 1
+    assert own.locator("td").count() == control.locator("td").count() == len(heads)
+    assert own.locator("td").all_inner_texts()[1:3] == [same, same]
+    failed = next(
+        i for i, th in enumerate(film.locator("thead th").all()) if "bad" in (th.get_attribute("class") or "")
+    )
+    mine, theirs = (row.locator("td").nth(failed).locator("img").get_attribute("src") for row in (own, control))
+    assert mine != theirs
+    seen = "e => { const a = e.getBoundingClientRect(), b = e.closest('.overflow').getBoundingClientRect();"
+    seen += " return a.left >= b.left && a.right <= b.right + 1; }"
+    assert film.locator("thead th.bad").evaluate(seen), "the step that failed is in sight"
+    own.locator("td").nth(failed).locator("button").click()
+    assert page.locator("#zoom img").get_attribute("src") == mine
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#zoom img").get_attribute("src") == theirs
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.querySelector('#panel').scrollWidth <= document.querySelector('#panel').clientWidth")
     visit.close()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import LabError
+from harness.frame import MAX_PPM_BYTES, Frame, from_ppm
 from harness.providers.api import Loss
 from harness.providers.build_command import QUICK_S, BuildToolMissing, run
 from harness.providers.qemu.machine import Hardware, Places, command_line
@@ -77,6 +78,7 @@ class RunningMachine:
         Raises:
             LabError: It did not start.
         """
+        self._folder = places.monitor_socket.parent
         self._process = _start(command_line(hardware, places, incoming=incoming, more=more))
         self._endings: set[str] = set()
         try:
@@ -103,6 +105,20 @@ class RunningMachine:
             return Loss(summary=f"the guest ended by itself ({told})", crashed=True)
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return Loss(summary=f"the virtual machine was ended from outside ({how})", crashed=False)
+
+    def screen(self, *, deadline: Deadline) -> Frame | None:
+        """Give what the display card shows; None when the machine gives no picture.
+
+        A PPM, which costs the machine milliseconds; writing a PNG would stop the guest meanwhile (measured).
+        """
+        picture = self._folder / "screen.ppm"
+        picture.unlink(missing_ok=True)
+        try:
+            self.monitor.command("screendump", {"filename": str(picture)}, deadline=deadline)
+            with picture.open("rb") as file:
+                return from_ppm(file.read(MAX_PPM_BYTES + 1))
+        except (LabError, OSError):
+            return None
 
     def wait(self, *, deadline: Deadline) -> int | None:
         """Wait until the machine has ended by itself; give its exit code, None when it still runs."""

@@ -23,6 +23,10 @@ TCG_CACHE_MIB = 128
 #: The oldest processor that Debian's programs run on well; ``max`` was slower to boot under TCG.
 CPU_MODEL = "Nehalem"
 
+#: The screen of the reference guests, in pixels, and memory of the card for that at four bytes a pixel (3 MiB), in MiB:
+#: it is part of the template's state, which every clone reads.
+SCREEN, SCREEN_MEMORY_MIB = (1024, 768), 4
+
 #: Boot quietly from the first disk, without mitigations that a throw-away guest does not need.
 KERNEL_LINE = (
     "root=/dev/vda rw console=ttyS0 quiet mitigations=off no_timer_check panic=-1 init=/opt/hts-compat/vm_init.py"
@@ -79,6 +83,7 @@ def command_line(hardware: Hardware, places: Places, *, incoming: bool, more: st
         "-nodefaults",
         "-no-user-config",
         *("-display", "none"),
+        *("-vnc", "none,password=on"),  # listens nowhere until told to (clone.RunningMachine.open_desktop)
         *("-vga", "none"),
         "-no-reboot",
         *("-object", f"memory-backend-file,id=ram,size={hardware.memory_mib}M,mem-path={places.memory},share={share}"),
@@ -96,6 +101,8 @@ def command_line(hardware: Hardware, places: Places, *, incoming: bool, more: st
         *("-chardev", f"socket,id=agent,path={_escaped(places.agent_socket)},server=on,wait=off"),
         *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
         *("-device", "virtio-rng-pci"),
+        *("-device", f"VGA,id=screen,vgamem_mb={SCREEN_MEMORY_MIB},xres={SCREEN[0]},yres={SCREEN[1]}"),
+        *("-device", "virtio-tablet-pci,id=pointer"),
         *("-chardev", f"file,id=serial,path={_escaped(places.serial_log)}"),
         *("-serial", "chardev:serial"),
         *("-qmp", f"unix:{_escaped(places.monitor_socket)},server=on,wait=off"),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import LabError
+from harness.frame import Frame
 from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss
 from harness.providers.qemu import clone
@@ -32,6 +33,9 @@ PRIVATE_MIB = 400
 #: What is left to the host.
 RESERVE_MIB = 512
 
+#: A picture takes milliseconds; one that takes longer is not waited for.
+SCREEN_S = 5.0
+
 _FIRST_COMMAND = 'date -s "@$1" > /dev/null && cat "$2"'
 
 
@@ -42,6 +46,9 @@ class _QemuLease:
 
     def lost(self) -> Loss | None:
         return self.machine.lost()
+
+    def screen(self, *, deadline: Deadline) -> Frame | None:
+        return self.machine.screen(deadline=deadline.sooner(SCREEN_S))
 
 
 class QemuProvider:

@@ -55,6 +55,15 @@ def test_another_qemu_has_another_fingerprint_and_another_folder_has_not() -> No
     assert fingerprint(moved, qemu_version="7.2") == fingerprint(HARDWARE, qemu_version="7.2")
 
 
+def test_a_guest_has_a_display_card_and_a_tablet_and_shows_them_to_nobody_by_itself() -> None:
+    line = command_line(HARDWARE, PLACES, incoming=True)
+    devices = [line[i + 1] for i, word in enumerate(line) if word == "-device"]
+    assert "VGA,id=screen,vgamem_mb=4,xres=1024,yres=768" in devices
+    assert "virtio-tablet-pci,id=pointer" in devices
+    assert line[line.index("-display") + 1] == "none"
+    assert line[line.index("-vnc") + 1] == "none,password=on"
+
+
 def test_a_comma_in_a_path_is_no_option_of_its_own() -> None:
     line = command_line(HARDWARE, replace(PLACES, disk=Path("/a,readonly=on/d.qcow2")), incoming=False)
     assert "if=none,id=disk,file=/a,,readonly=on/d.qcow2,format=qcow2,cache=unsafe,discard=unmap" in line

@@ -18,6 +18,8 @@ from pathlib import Path
 import agent
 
 PORT_NAME = "org.hts-compat.agent.0"
+#: A keyboard and a pointer that programs can read; nothing else asks for them without udev.
+INPUT_MODULES = ("evdev", "virtio_input")
 PREPARED_FILE = "/etc/hts-compat/prepared"
 TOOLS = "/opt/hts-compat"
 
@@ -43,6 +45,7 @@ def mount_all() -> None:
         os.chmod(folder, mode)
     subprocess.run(["/bin/mount", "-o", "remount,rw", "/"], check=True)
     subprocess.run(["/sbin/ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["/sbin/modprobe", "--all", *INPUT_MODULES], check=False)
     Path("/proc/sys/kernel/hostname").write_text("hts-guest\n")
 
 
