@@ -1,8 +1,9 @@
 #!/bin/bash
-# Sets this machine up: setup.sh [docker|qemu|all] [--browser] [--x86]
+# Sets this machine up: setup.sh [auto|docker|qemu|all] [--browser] [--x86]
 #
 # Installs only what is missing, starts a Docker engine when none answers, makes .venv from requirements.lock and builds
-# the reference guest's image; 'qemu' builds it as a virtual machine instead, and needs no engine; 'all' builds both.
+# the reference guest's image; 'qemu' builds it as a virtual machine instead, and needs no engine; 'all' builds both, at
+# the same time. 'auto' is docker where an engine answers or can be started, else qemu, and says so.
 # With --x86 also the compiler and the image for 32-bit programs, which takes some minutes.
 # A second run finds everything there. Exit codes: 0 ready, 2 wrong use, 5 something is missing that it may not install;
 # then each missing piece is named with the command that installs it.
@@ -14,15 +15,17 @@ wants_browser=no
 wants_x86=no
 wants_docker=yes
 wants_qemu=no
+may_choose=yes
 for word in "$@"; do
     case "$word" in
-        docker) ;;
-        qemu) wants_qemu=yes wants_docker=no ;;
-        all) wants_qemu=yes ;;
+        auto) ;;
+        docker) may_choose=no ;;
+        qemu) wants_qemu=yes wants_docker=no may_choose=no ;;
+        all) wants_qemu=yes may_choose=no ;;
         --browser) wants_browser=yes ;;
         --x86) wants_x86=yes ;;
         *)
-            echo "setup: '$word' is not known; a provider is docker, qemu or all, an option --browser or --x86." >&2
+            echo "setup: '$word' is not known; a provider is auto, docker, qemu or all, an option --browser or --x86." >&2
             exit 2
             ;;
     esac
@@ -81,16 +84,32 @@ refused() { [[ "$(docker info 2>&1 || true)" == *"permission denied"* ]]; }
 registry_answers() { timeout 20 docker manifest inspect debian:bookworm-slim > /dev/null 2>&1; }
 image_is_built() { .venv/bin/hts-compat image list 2> /dev/null | grep -q "^$1 .*content"; }
 
-[ -x .venv/bin/python ] || python_is_good || lacks python3-venv "Python 3.11 with its venv module"
-[ "$wants_docker" = no ] || has_engine || lacks docker.io "a Docker engine"
-if [ "$wants_qemu" = yes ]; then
+lacks_for_qemu() {
     has qemu-system-x86_64 || lacks qemu-system-x86 "QEMU, which runs the guests"
     has qemu-img || lacks qemu-utils "the tool that makes their disks"
     has mmdebstrap || lacks mmdebstrap "the maker of their root"
     has fakechroot || lacks fakechroot "what makes it without being root"
     has fakeroot || lacks fakeroot "what makes its files root's"
     [ -x /sbin/mke2fs ] || has mke2fs || lacks e2fsprogs "the maker of their file system"
+}
+
+# Where no engine can run, virtual machines alone carry everything.
+take_qemu() {
+    say "no Docker engine can run here ($1): guests will be virtual machines"
+    wants_docker=no wants_qemu=yes may_choose=no
+}
+
+if [ "$may_choose" = yes ] && ! engine_answers; then
+    if refused; then
+        take_qemu "$(id -un) may not use it"
+    elif [ "$may_install" = no ]; then
+        take_qemu "none answers, and $(id -un) may not start one"
+    fi
 fi
+
+[ -x .venv/bin/python ] || python_is_good || lacks python3-venv "Python 3.11 with its venv module"
+[ "$wants_docker" = no ] || has_engine || lacks docker.io "a Docker engine"
+[ "$wants_qemu" = no ] || lacks_for_qemu
 has x86_64-w64-mingw32-gcc || lacks gcc-mingw-w64-x86-64 "the compiler for Windows programs"
 has makensis || lacks nsis "the maker of Windows installers"
 if [ "$wants_x86" = yes ]; then
@@ -115,7 +134,11 @@ start_engine() {
         "${as_root[@]}" docker info > /dev/null 2>&1 && return
         sleep 0.5
     done
-    give_up "The Docker engine did not start within a minute." "$(tail -n 15 "$cache/dockerd.log" 2> /dev/null)"
+    [ "$may_choose" = yes ] ||
+        give_up "The Docker engine did not start within a minute." "$(tail -n 15 "$cache/dockerd.log" 2> /dev/null)"
+    take_qemu "it was started and did not answer within a minute: $(tail -n 1 "$cache/dockerd.log" 2> /dev/null)"
+    lacks_for_qemu
+    install_missing
 }
 
 start_command="systemctl start docker"
@@ -126,7 +149,7 @@ if [ "$wants_docker" = yes ] && ! engine_answers; then
         [ "$may_install" = yes ] || give_up "The Docker engine is not running. As root: $start_command"
         start_engine
     fi
-    engine_answers || give_up \
+    [ "$wants_docker" = no ] || engine_answers || give_up \
         "$(id -un) may not use the Docker engine. As root: usermod -aG docker $(id -un)  (then log in again)"
 fi
 
@@ -148,11 +171,19 @@ images=()
 [ "$wants_docker" = no ] || images+=(reference)
 [ "$wants_qemu" = no ] || images+=(reference-vm)
 [ "$wants_x86" = no ] || images+=(reference-32)
+builds=()
 for image in "${images[@]}"; do
     if [ "$image" != reference-vm ] && ! has mmdebstrap && ! image_is_built "$image" && ! registry_answers; then
         lacks mmdebstrap "the maker of the guest's base image, as no registry answers"
         install_missing
     fi
-    .venv/bin/hts-compat image build "$image"
+    # Both at the same time: the one waits for packages while the other boots.
+    .venv/bin/hts-compat image build "$image" &
+    builds+=($!)
 done
+failed=0
+for build in "${builds[@]}"; do
+    wait "$build" || failed=$?
+done
+[ "$failed" = 0 ] || exit "$failed"
 say "set up"

@@ -1,8 +1,10 @@
-"""Driver. What this machine has of what the reference lab needs; reads only, starts nothing."""
+"""Driver. What this machine has of what the reference lab needs, and which providers are usable; changes nothing.
+
+Which accelerator runs a guest is found out by starting one, once (``providers.qemu.fitness``).
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,8 @@ from pathlib import Path
 from typing import assert_never
 
 from harness import products, providers
-from harness.errors import HarnessError
+from harness.errors import HarnessError, LabError
+from harness.lab_choice import Lab, in_order
 from harness.plug_ins import Group, PlugIn, found, part, plug_in
 from harness.renderers.api import RENDERERS
 from harness.yaml_files import load_image_definition
@@ -31,13 +34,19 @@ _OWN: Mapping[Group, Collection[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
-    """One thing: whether it is there, what it is, how to get it. ``needed``: a demo cannot run without it."""
+    """One thing: whether it is there, what it is, how to get it.
+
+    Attributes:
+        needed: A demo cannot run without it, or with ``lab`` no guest of that provider can.
+        lab: The provider that it belongs to; empty for what every run needs.
+    """
 
     name: str
     ok: bool
     needed: bool
     detail: str
     fix: str = ""
+    lab: str = ""
 
 
 def examine(root: Path) -> tuple[Examined, ...]:
@@ -46,11 +55,10 @@ def examine(root: Path) -> tuple[Examined, ...]:
     Args:
         root: The checkout.
     """
-    engine = _engine()
     return (
         _python(),
-        engine,
-        *(image(path.parent, engine_answers=engine.ok) for path in sorted((root / "vm_images").glob("*/image.yaml"))),
+        *(examined for name in in_order(providers.PROVIDERS) for examined in _provider(name)),
+        *(image(path.parent) for path in sorted((root / "vm_images").glob("*/image.yaml"))),
         _tool("mingw-w64", "x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64", what="builds the demo programs"),
         _tool(
             "mingw-w64 32-bit",
@@ -60,15 +68,20 @@ def examine(root: Path) -> tuple[Examined, ...]:
             needed=False,
         ),
         _tool("nsis", "makensis", "nsis", what="makes the demo installers", flag="-VERSION"),
-        _tool("mmdebstrap", "mmdebstrap", "mmdebstrap", what="makes the image's base without a registry", needed=False),
         _tool("chromium", "chromium", "chromium", what="looks at pages in tests", needed=False),
         _tool("7-zip", _first("7zz", "7z"), "7zip", what="lists installers in 'build inspect'", flag="i", needed=False),
         _tool("msitools", "msiinfo", "msitools", what="reads MSI tables in 'build inspect'", needed=False),
         _tool("innoextract", "innoextract", "innoextract", what="lists Inno Setup in 'build inspect'", needed=False),
         _disk(root),
-        _kvm(),
         *plug_ins(),
     )
+
+
+def labs(root: Path) -> tuple[Lab, ...]:
+    """Say of each provider that defines the demo's image whether it is usable, the one that ``auto`` prefers first."""
+    from harness.images import Images  # noqa: PLC0415
+
+    return tuple(Images(root / "vm_images").labs((NEEDED_IMAGE,)))
 
 
 def plug_ins() -> tuple[Examined, ...]:
@@ -112,43 +125,35 @@ def _python() -> Examined:
     )
 
 
-def _engine() -> Examined:
-    from harness.providers.docker import DockerProvider  # noqa: PLC0415
-
+def _provider(name: str) -> Iterator[Examined]:
+    """Look at what a provider of ours needs."""
     try:
-        fitness = DockerProvider().check()[0]
-    except HarnessError as error:
-        return Examined(name="docker engine", ok=False, needed=True, detail=error.summary, fix=error.hint)
-    return Examined(name="docker engine", ok=fitness.ok, needed=True, detail=fitness.detail, fix=fitness.fix)
+        found = providers.kit_of(name).provider.check()
+    except LabError as error:
+        detail = error.summary.rstrip(".")
+        yield Examined(name=f"{name} engine", ok=False, needed=True, detail=detail, fix=error.hint, lab=name)
+        return
+    for fit in found:
+        yield Examined(name=fit.name, ok=fit.ok, needed=fit.needed, detail=fit.detail, fix=fit.fix, lab=name)
 
 
-def image(folder: Path, *, engine_answers: bool) -> Examined:
+def image(folder: Path) -> Examined:
     """Look at one image, as its own provider knows it."""
-    name, needed, fix = f"{folder.name} image", folder.name == NEEDED_IMAGE, f"hts-compat image build {folder.name}"
-    from harness.rig import DOCKER, image_at, image_files  # noqa: PLC0415
+    name, fix = f"{folder.name} image", f"hts-compat image build {folder.name}"
+    needed, lab = False, ""
+    from harness.rig import image_at, missing_image  # noqa: PLC0415
 
     try:
-        provider = load_image_definition(folder / "image.yaml").provider
-        if provider != DOCKER:
-            there = image_at(folder)
-            told = f"content {there.content[:12]}" if there is not None else "it has none of these files"
-            return Examined(name=name, ok=there is not None, needed=False, detail=f"{told} ({provider})")
+        definition = load_image_definition(folder / "image.yaml")
+        needed, lab = NEEDED_IMAGE in {definition.name, definition.instead_of}, definition.provider
+        there = image_at(folder)
+        if there is None:
+            why = (missing_image(folder).missing or "").partition(": run 'hts-compat")[0].rstrip(".")
+            return Examined(name=name, ok=False, needed=needed, detail=why, fix=fix, lab=lab)
     except HarnessError as error:
-        return Examined(name=name, ok=False, needed=needed, detail=error.summary, fix=error.hint)
-    if not engine_answers:
-        return Examined(name=name, ok=False, needed=needed, detail="no engine to ask", fix=fix)
-    from harness.providers import docker_build  # noqa: PLC0415
-
-    try:
-        files = image_files(folder)
-        found = docker_build.find(files)
-        if found is None:
-            return Examined(name=name, ok=False, needed=needed, detail=docker_build.why_missing(files), fix=fix)
-    except HarnessError as error:
-        return Examined(name=name, ok=False, needed=needed, detail=error.summary, fix=error.hint or fix)
-    return Examined(
-        name=name, ok=True, needed=needed, detail=f"content {found.content[:12]}, {found.packages} packages"
-    )
+        detail = error.summary.rstrip(".")
+        return Examined(name=name, ok=False, needed=needed, detail=detail, fix=fix if lab else error.hint, lab=lab)
+    return Examined(name=name, ok=True, needed=needed, detail=f"content {there.content[:12]} ({lab})", lab=lab)
 
 
 def _tool(
@@ -178,16 +183,4 @@ def _disk(root: Path) -> Examined:
         needed=True,
         detail=f"{free:.0f} GiB free",
         fix=f"Free {MIN_FREE_GIB} GiB.",
-    )
-
-
-def _kvm() -> Examined:
-    there = Path("/dev/kvm").exists() and os.access("/dev/kvm", os.R_OK | os.W_OK)
-    return Examined(
-        name="kvm",
-        ok=there,
-        needed=False,
-        detail="can be opened; whether it runs a guest is not tried (containers do not need it)"
-        if there
-        else "no /dev/kvm",
     )

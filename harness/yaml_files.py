@@ -15,7 +15,7 @@ from harness.expectation import Expectations
 from harness.gate import Policy
 from harness.scenario import Scenario
 from harness.signature import SignatureSets
-from harness.yaml_source import Place, Problems, Source, Value, display
+from harness.yaml_source import Place, Problems, Source, Value, display, read_source
 from harness.yaml_typed import read_typed, unknown
 
 #: Scenario name -> service name -> the host's paths, in the order of ``Service.files``.
@@ -146,6 +146,13 @@ def load_image_definition(path: Path) -> ImageDefinition:
     problems.raise_if_any(display(path))
     assert read is not None  # noqa: S101 - a file that was not read has a problem
     return read[0]
+
+
+def images_named_in(suite: Path) -> tuple[str, ...]:
+    """Give the images that a suite names; nothing where it cannot be read, which who reads it for good says."""
+    found = read_source(suite, Problems())
+    named = found.data.get("images") if found is not None and isinstance(found.data, dict) else None
+    return tuple(name for name in named if isinstance(name, str)) if isinstance(named, list) else ()
 
 
 def load_policy(path: Path) -> Policy:

@@ -14,11 +14,12 @@ import pytest
 
 from harness.cli.machine import image_list
 from harness.doctor import image, plug_ins
+from harness.images import Images
 from harness.load import LoadedSuite, load_suite
 from harness.plan import expand
 from harness.products import parser_of, product_names
 from harness.report import matrix_for
-from harness.rig import ROOT, Images, make_rig
+from harness.rig import ROOT, make_rig
 from harness.session import Options, run
 from harness.stores.memory import MemoryStore
 from tests.contributing import PAGE, PRODUCT, PROVIDER, files_of_the_page, project_of_the_page, simulated_desktop
@@ -71,7 +72,7 @@ def test_the_page_s_image_is_listed_as_its_provider_knows_it(
     example_plug_ins: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = example_plug_ins / "vm_images"
-    assert image(folder / "example", engine_answers=False).detail == "content simulated-gu (example-lab)"
+    assert image(folder / "example").detail == "content simulated-gu (example-lab)"
     stranger = tmp_path / "vm_images" / "stranger"
     stranger.mkdir(parents=True)
     text = files_of_the_page()["vm_images/example/image.yaml"]
@@ -83,8 +84,8 @@ def test_the_page_s_image_is_listed_as_its_provider_knows_it(
         ["example", "content", "simulated-gu"],
         ["stranger", "There", "is", "no", "provider", "'gone-lab'."],
     ]
-    examined = image(stranger, engine_answers=False)
-    assert (examined.ok, examined.needed, examined.detail) == (False, False, "There is no provider 'gone-lab'.")
+    examined = image(stranger)
+    assert (examined.ok, examined.needed, examined.detail) == (False, False, "There is no provider 'gone-lab'")
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"^make ([a-z-]+)", PAGE.read_text(encoding="utf-8"), re.M))))

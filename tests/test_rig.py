@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import rig
 from harness.cli import machine
 from harness.doctor import examine
 from harness.errors import InputError, LabError
-from harness.image import Image
+from harness.images import Images
 from harness.machine import Machine
 from harness.providers import docker_build
-from harness.rig import PIECE_BYTES, ROOT, Images, image_files, installers_of
+from harness.rig import PIECE_BYTES, ROOT, image_files, installers_of
 from harness.transports.payload import Payload, pieces_of, size_of, whole
-from tests.builders import make_build, make_image
+from tests.builders import make_build
 from tests.providers.fake_programs import FakePrograms
 
 NOT_TO_BE_HAD = (
@@ -80,8 +79,11 @@ def test_the_set_up_gets_the_arguments_of_make_only_when_it_was_asked_for_itself
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, env=own)
         return [line.strip() for line in done.stdout.splitlines()]
 
-    assert shown("setup", "ARGS=--x86") == [".ci/setup.sh docker --x86"]
-    assert shown("demo", "ARGS=--quick")[0] == ".ci/setup.sh docker"
+    assert shown("setup", "ARGS=--x86") == [".ci/setup.sh auto --x86"]
+    assert shown("demo", "ARGS=--quick")[0] == ".ci/setup.sh auto"
+    assert shown("demo")[1] == ".venv/bin/hts-compat demo --provider auto"
+    assert shown("demo", "PROVIDER=qemu")[1] == ".venv/bin/hts-compat demo --provider qemu"
+    assert shown("test")[0] == ".ci/setup.sh all --browser", "guests of both kinds are tested"
 
 
 # --- installers -------------------------------------------------------------------------------------------------------
@@ -121,67 +123,3 @@ def test_an_installer_that_is_gone_or_shorter_is_told(tmp_path: Path, harm: Call
         whole(payload)
     assert str(path) in caught.value.summary
     assert caught.value.hint
-
-
-# --- the image of another provider ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Image | LabError | None]:
-    """Define one guest for two providers; what is there of each is what the test puts in."""
-    for name, provider, more in (("reference", "docker", ""), ("as-a-vm", "qemu", "instead_of: reference\n")):
-        text = (ROOT / "vm_images" / "reference" / "image.yaml").read_text(encoding="utf-8")
-        text = text.replace("name: reference", f"name: {name}").replace("provider: docker", f"provider: {provider}")
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "image.yaml").write_text(text + more, encoding="utf-8")
-        (folder / "packages.txt").write_text("wine\n")
-    there: dict[str, Image | LabError | None] = {"reference": None, "as-a-vm": None}
-
-    def image_at(folder: Path) -> Image | None:
-        found = there[folder.name]
-        if isinstance(found, LabError):
-            raise found
-        return found
-
-    monkeypatch.setattr(rig, "image_at", image_at)
-    monkeypatch.setattr(
-        rig, "missing_image", lambda folder: make_image(folder.name).model_copy(update={"missing": "not built"})
-    )
-    return there
-
-
-CONTAINER, VIRTUAL = (make_image().model_copy(update={"provider": name}) for name in ("docker", "qemu"))
-
-
-@pytest.mark.parametrize(
-    ("asked", "container", "given"),
-    [
-        ("auto", CONTAINER, "docker"),
-        ("docker", CONTAINER, "docker"),
-        ("qemu", CONTAINER, "qemu"),
-        ("auto", None, "qemu"),
-        ("auto", LabError("no engine"), "qemu"),
-    ],
-    ids=["both", "both, containers wanted", "both, machines wanted", "no container image", "no container engine"],
-)
-def test_a_guest_comes_from_the_provider_that_is_asked_for_or_can_be_had(
-    two_kinds: dict[str, Image | LabError | None],
-    tmp_path: Path,
-    asked: str,
-    container: Image | LabError | None,
-    given: str,
-) -> None:
-    two_kinds.update({"reference": container, "as-a-vm": VIRTUAL})
-    image = Images(tmp_path, provider=asked)["reference"]
-    assert (image.name, image.provider, image.missing) == ("reference", given, None)
-
-
-def test_without_another_kind_the_trouble_of_the_first_is_told(
-    two_kinds: dict[str, Image | LabError | None], tmp_path: Path
-) -> None:
-    two_kinds["reference"] = LabError("no engine")
-    with pytest.raises(LabError, match="no engine"):
-        Images(tmp_path)["reference"]
-    two_kinds["reference"] = None
-    assert Images(tmp_path)["reference"].missing == "not built"

@@ -11,14 +11,15 @@ from pathlib import Path
 from harness.cli import say
 from harness.cli.progress import progress
 from harness.cli.run import Asked, interruptible, load, open_store
-from harness.doctor import Examined, examine
+from harness.doctor import Examined, examine, labs
 from harness.errors import HarnessError, InputError, LabError
+from harness.lab_choice import Lab, choose
 from harness.plan import expand
 from harness.products import parser_of
 from harness.prove_rig import Proven, prove_rig
-from harness.providers import kit_of
+from harness.providers import kit_of, provider_names
 from harness.providers.api import BuildsImages
-from harness.rig import ROOT, image_at, image_files, make_rig, missing_image
+from harness.rig import AUTO, ROOT, image_at, image_files, make_rig, missing_image
 from harness.rig import sweep as sweep_guests
 from harness.session import Options, new_run_id
 from harness.yaml_files import load_expectations, load_image_definition
@@ -36,16 +37,28 @@ class RigAsked:
     out: Path
 
 
-def doctor(*, sweep: bool, as_json: bool, rig: RigAsked | None = None) -> int:
-    """Say what this machine can do; 5 when something that is needed is missing, or a promise of the rig is not kept."""
+def doctor(*, sweep: bool, as_json: bool, provider: str = AUTO, rig: RigAsked | None = None) -> int:
+    """Say what this machine can do.
+
+    Returns:
+        5 when no provider (or not the one that is named) is usable, something that every run needs is missing, or a
+        promise of the rig is not kept.
+
+    Raises:
+        InputError: There is no such provider.
+    """
+    if provider != AUTO and provider not in provider_names():
+        raise InputError(f"There is no provider '{provider}'.", hint=f"Providers: {', '.join(provider_names())}.")
     swept = sweep_guests() if sweep else None
-    findings = examine(ROOT)
-    bad = [f for f in findings if f.needed and not f.ok]
+    findings, found = examine(ROOT), labs(ROOT)
+    bad = lacking(findings, found, provider)
     if as_json:
-        shown: dict[str, object] = {"swept": swept, "findings": [asdict(f) for f in findings]}
+        told = [{"provider": lab.provider, "usable": lab.complete, "why_not": lab.shortcoming} for lab in found]
+        shown: dict[str, object] = {"swept": swept, "labs": told, "findings": [asdict(f) for f in findings]}
     else:
         shown = {}
-        _say_findings(findings, swept)
+        _say_findings(findings, bad, swept)
+        _say_labs(found, bad)
     kept = not bad
     if rig is not None and bad:
         say.note("the rig is not tried: it lacks what it needs")
@@ -105,15 +118,38 @@ def promise_lines(proven: Proven, *, duration_s: float, out: Path) -> list[str]:
     return [*lines, f"{len(broken)} of {total} promises are not kept: {', '.join(broken)} ({duration_s:.0f} s)"]
 
 
-def _say_findings(findings: Sequence[Examined], swept: int | None) -> None:
-    bad = [f for f in findings if f.needed and not f.ok]
+def lacking(findings: Sequence[Examined], found: Sequence[Lab], provider: str) -> list[Examined]:
+    """Give what must be mended: what every run needs, and what keeps the provider that is wanted from being usable.
+
+    Args:
+        findings: What was looked at.
+        found: The providers; one that is complete is enough when none is named.
+        provider: The one that is named, or ``auto``.
+    """
+    wanted = {lab.provider for lab in found} if provider == AUTO else {provider}
+    if any(lab.complete for lab in found if lab.provider in wanted):
+        wanted = set()
+    return [f for f in findings if f.needed and not f.ok and (not f.lab or f.lab in wanted)]
+
+
+def _say_findings(findings: Sequence[Examined], bad: Sequence[Examined], swept: int | None) -> None:
     if swept is not None:
         say.line(f"removed {swept} guests that killed runs had left")
     for finding in findings:
-        mark = "ok" if finding.ok else "MISSING" if finding.needed else "absent"
+        mark = "ok" if finding.ok else "MISSING" if finding in bad else "absent"
         say.line(f"{mark:8} {finding.name:18} {finding.detail}")
         if not finding.ok and finding.fix:
             say.line(f"{'':8} {'':18} fix: {finding.fix}")
+
+
+def _say_labs(found: Sequence[Lab], bad: Sequence[Examined]) -> None:
+    """Say of each provider whether it is usable, and which one is taken when nobody names one."""
+    choice = choose(found)
+    for lab in found:
+        mark = "usable" if lab.complete else "not usable"
+        say.line(f"{mark:10} {lab.provider:16} {lab.shortcoming}".rstrip())
+    if choice is not None and any(lab.complete for lab in found):
+        say.line(f"'--provider auto' takes {choice.provider}, because {choice.why}")
     say.line("this machine can run the reference lab" if not bad else f"{len(bad)} needed things are missing")
 
 

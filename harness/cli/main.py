@@ -28,7 +28,7 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder of reports; the s
 StoreOption = Annotated[Optional[Path], typer.Option("--store", help="Another store than OUT/store.")]  # noqa: UP045 - typer reads it
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="A run's id, the folder of its report, or 'latest'.")]
-ProviderOption = Annotated[str, typer.Option("--provider", help="Where guests come from; auto: as the images say.")]
+ProviderOption = Annotated[str, typer.Option("--provider", help="Where guests come from; auto chooses, and says why.")]
 GithubOption = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option("--github/--no-github", help="Annotations for GitHub Actions; else as GITHUB_ACTIONS says."),
@@ -200,12 +200,15 @@ def doctor(
     With --rig also whether its verdicts can be believed: a known-bad build, a known-good one, protection that dies, an
     excluded path, a stale signature and a product that acts late, end to end. Its run is a drill, never the latest.
 
+    With --provider whether that one is usable; without, whether any is. The first look at virtual machines starts a
+    guest, to see which accelerator runs it.
+
     Exit: 0; 5 something needed is missing, or a promise is not kept.
     """
     from harness.cli import machine as face
 
     asked = face.RigAsked(provider=provider, jobs=jobs, out=out) if rig else None
-    raise typer.Exit(face.doctor(sweep=sweep, as_json=as_json, rig=asked))
+    raise typer.Exit(face.doctor(sweep=sweep, as_json=as_json, provider=provider, rig=asked))
 
 
 @build_app.command("inspect")

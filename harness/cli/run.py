@@ -18,6 +18,8 @@ from harness.cli.github import GitHub, github
 from harness.cli.progress import progress
 from harness.errors import HarnessError, InputError
 from harness.gate import Policy
+from harness.images import Images
+from harness.lab_choice import Choice
 from harness.load import LoadedSuite, load_policy, load_suite
 from harness.outcome_exit import NOTHING_RAN, exit_code
 from harness.plan import Cell, Plan, expand
@@ -26,12 +28,13 @@ from harness.renderers import job_summary
 from harness.renderers.api import Report, renderer
 from harness.renderers.github import At, of_cells
 from harness.report import matrix_for, report_for, write_report
-from harness.rig import ROOT, Images, make_rig, sweep
+from harness.rig import AUTO, ROOT, make_rig, sweep
 from harness.selection import select
 from harness.session import Options, RunResult, new_run_id, run
 from harness.stop_switch import StopSwitch
 from harness.stores.api import RunInfo, RunState, Store
 from harness.stores.sqlite import SqliteStore
+from harness.yaml_files import images_named_in
 from harness.yaml_places import SuitePlaces
 
 
@@ -110,12 +113,14 @@ class Ran:
         result: None when the suite and the filter leave no cell.
         folder: Where the report is.
         cells: What was asked, in the order of the matrix.
+        lab: Where its guests came from, and why from there.
         sources: The files that asked for it, the suite's own first.
     """
 
     result: RunResult | None
     folder: Path
     cells: tuple[Cell, ...] = ()
+    lab: Choice | None = None
     sources: tuple[Path, ...] = ()
 
 
@@ -132,7 +137,9 @@ def run_and_report(asked: Asked, policy: Policy | None = None) -> Ran:
     if not _is_empty(asked.store or asked.out / "store"):
         with open_store(asked.out, asked.store):
             pass  # a store that cannot be used is told before builds are made for it
-    loaded = load(asked)
+    if asked.resume is not None:
+        asked = _as_it_was_begun(asked, asked.resume)
+    loaded, lab = load_for_lab(asked)
     plan = _plan(asked, loaded)
     if not plan.cells:
         return Ran(result=None, folder=asked.out)
@@ -159,14 +166,14 @@ def run_and_report(asked: Asked, policy: Policy | None = None) -> Ran:
                 plan, rig=rig, store=store, parsers=parser_of, options=options, listeners=[listener], stop=stop
             )
         folder = asked.out / (asked.folder or run_id)
-        ran = Ran(result=result, folder=folder, cells=plan.cells, sources=loaded.sources)
+        ran = Ran(result=result, folder=folder, cells=plan.cells, lab=lab, sources=loaded.sources)
         if result.trouble is not None:
             say.note(f"the run has ended early; to go on with it: --resume {run_id}")
             return ran
         report = report_for(store, store.find_run(run_id), parsers=parser_of)
         files = write_report(report, folder)
         write_test_reports(asked, report, policy)
-        say_result(asked, result, plan, files["html"])
+        say_result(asked, result, plan, files["html"], lab=lab)
     return ran
 
 
@@ -190,12 +197,24 @@ def write_test_reports(asked: Asked, report: Report, policy: Policy | None) -> N
 
 
 def load(asked: Asked) -> LoadedSuite:
-    """Load the suite, with the images of this checkout and the builds of the command line."""
+    """Load the suite; see ``load_for_lab``."""
+    return load_for_lab(asked)[0]
+
+
+def load_for_lab(asked: Asked) -> tuple[LoadedSuite, Choice | None]:
+    """Load the suite, with the images of this checkout and the builds of the command line, and choose its lab.
+
+    A lab that nobody asked for is told as progress, with the reason.
+    """
     from harness.build_file import build_from_file
 
     extra = tuple(build_from_file(path) for path in asked.builds)
-    images = Images(asked.images, provider=asked.provider)
-    return load_suite(asked.suite, images=images, known_products=product_names(), extra_builds=extra, progress=say.note)
+    images = Images(asked.images, provider=asked.provider, wanted=images_named_in(asked.suite))
+    names = product_names()
+    loaded = load_suite(asked.suite, images=images, known_products=names, extra_builds=extra, progress=say.note)
+    if asked.provider == AUTO and images.choice is not None:
+        say.note(images.choice.sentence())
+    return loaded, images.choice
 
 
 @contextmanager
@@ -259,6 +278,22 @@ def interruptible(run_id: str) -> Iterator[StopSwitch]:
             signal.signal(number, handler)
 
 
+def _as_it_was_begun(asked: Asked, run_id: str) -> Asked:
+    """Give the provider of the run that is taken up again: its cells are of that provider's images.
+
+    Raises:
+        InputError: There is no such run, or another provider was asked for.
+    """
+    with stored(asked.out, asked.store) as store:
+        begun = store.find_run(run_id).provider
+    if asked.provider not in {AUTO, begun}:
+        raise InputError(
+            f"The run '{run_id}' was begun with the provider '{begun}', not with '{asked.provider}'.",
+            hint="Leave '--provider' out, or start a new run.",
+        )
+    return replace(asked, provider=begun)
+
+
 def _plan(asked: Asked, loaded: LoadedSuite) -> Plan:
     try:
         return select(expand(loaded.suite), asked.keep)
@@ -278,7 +313,7 @@ def _writable(out: Path) -> None:
         ) from error
 
 
-def say_result(asked: Asked, result: RunResult, plan: Plan, page: Path) -> None:
+def say_result(asked: Asked, result: RunResult, plan: Plan, page: Path, *, lab: Choice | None = None) -> None:
     """Print what a run came to: a line a cell, or with ``as_json`` one JSON object and nothing else."""
     if asked.quiet:
         return
@@ -286,6 +321,7 @@ def say_result(asked: Asked, result: RunResult, plan: Plan, page: Path) -> None:
         say.data(
             {
                 "run": result.run_id,
+                "lab": None if lab is None else {"provider": lab.provider, "why": lab.why},
                 "state": result.state.value,
                 "attempts_made": result.attempts_made,
                 "answered_from_store": result.answered_from_store,

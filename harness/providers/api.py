@@ -24,12 +24,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitness:
-    """One thing that a provider needs of this machine. ``fix`` is a command or a sentence; empty when ``ok``."""
+    """One thing that a provider needs of this machine. ``fix`` is a command or a sentence; empty when ``ok``.
+
+    ``needed``: no guest can be leased without it.
+    """
 
     name: str
     ok: bool
     detail: str
     fix: str = ""
+    needed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +79,11 @@ class Provider(Protocol):
     name: str
 
     def check(self) -> tuple[Fitness, ...]:
-        """Say what this machine has and lacks for this provider; starts nothing."""
+        """Say what this machine has and lacks for this provider; leases nothing.
+
+        Raises:
+            LabError: It cannot be asked at all.
+        """
         ...
 
     def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> AbstractContextManager[Lease]:

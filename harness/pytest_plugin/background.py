@@ -17,6 +17,7 @@ from harness.errors import HarnessError, LabError
 from harness.evidence import CellEvidence
 from harness.happening import Happening, SessionEvent
 from harness.judgement import Judgement
+from harness.lab_choice import Choice
 from harness.load import LoadedSuite
 from harness.matrix import MatrixCell, MatrixRun
 from harness.matrix_cell import matrix_of
@@ -41,10 +42,13 @@ class Wishes:
 class BackgroundRun:
     """One run of the selected cells of one suite. It is a session's ``Listener``."""
 
-    def __init__(self, loaded: LoadedSuite, cells: Sequence[Cell], *, parts: Parts, wishes: Wishes) -> None:
+    def __init__(
+        self, loaded: LoadedSuite, cells: Sequence[Cell], *, parts: Parts, wishes: Wishes, lab: Choice | None = None
+    ) -> None:
         self._loaded = loaded
         self._parts = parts
         self._wishes = wishes
+        self._lab = lab
         self._plan = Plan(suite=loaded.suite, cells=tuple(cells))
         self._id = new_run_id(loaded.suite.name, datetime.now(UTC))
         self._stop = StopSwitch()
@@ -124,6 +128,8 @@ class BackgroundRun:
 
     def summary(self) -> Iterator[str]:
         """Say in a few lines what the run came to."""
+        if self._lab is not None:
+            yield f"hts-compat: {self._lab.sentence()}"
         if self._result is not None:
             made, known = self._result.attempts_made, self._result.answered_from_store
             state = self._result.state.value

@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hts-fresh", action="store_true", help="Answer no cell from the store.")
     group.addoption("--hts-jobs", metavar="N", type=int, help="Guests at once (else the suite says).")
     group.addoption(
-        "--hts-provider", metavar="NAME", default="auto", help="Where guests come from; auto: as the images say."
+        "--hts-provider", metavar="NAME", default="auto", help="Where guests come from; auto chooses, and says why."
     )
     group.addoption("--hts-policy", metavar="FILE", help="A gate's policy; its waivers turn failures into xfail.")
     group.addoption("--hts-strict", action="store_true", help="DETECTED fails too.")

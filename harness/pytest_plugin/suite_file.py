@@ -18,6 +18,7 @@ from harness.as_test import AsTest, Status, as_test, evidence_lines, observed_li
 from harness.errors import HarnessError
 from harness.evidence import CellEvidence
 from harness.gate import Policy
+from harness.images import Images
 from harness.inert_text import visible
 from harness.load import LoadedSuite, load_policy, load_suite
 from harness.matrix import MatrixRun
@@ -47,7 +48,7 @@ class SuiteFile(pytest.File):
             msg = "A suite cannot be run under pytest-xdist: hts-compat runs cells side by side itself; leave -n out."
             raise self.CollectError(msg)
         parts: Parts | None = self.config.hook.pytest_hts_compat_parts(config=self.config)
-        self.parts = parts or own_parts()
+        self.parts = parts or own_parts(self.path, provider=self.config.getoption("--hts-provider"))
         policy = self.config.getoption("--hts-policy")
         self.policy: Policy | None = load_policy(Path(policy)) if policy is not None else None
         self.loaded: LoadedSuite = load_suite(self.path, images=self.parts.images, known_products=self.parts.products)
@@ -74,6 +75,7 @@ class SuiteFile(pytest.File):
                 self.loaded,
                 [item.cell for item in self.session.items if isinstance(item, CellItem) and item.parent is self],
                 parts=self.parts,
+                lab=self.parts.images.choice if isinstance(self.parts.images, Images) else None,
                 wishes=Wishes(
                     out=Path(option("--hts-out")),
                     provider=option("--hts-provider"),

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,10 @@ from harness.cli import run as run_face
 from harness.cli import show
 from harness.cli.main import main
 from harness.errors import LabError
+from harness.image import Image
+from harness.lab_choice import Choice
 from harness.plan import Plan
+from harness.run_cell import Rig
 from harness.session import Options, RunResult
 from harness.stores.api import RunState
 from harness.stores.sqlite import DATABASE, SqliteStore
@@ -33,6 +36,15 @@ processes = multiprocessing.get_context("fork")
 
 INCIDENT_CELL = cell(CLEAN, INCIDENT)
 POLICY = "schema: hts-compat/policy/1\nname: p\nallow_reference_lab: true\n"
+
+
+class OneImage(dict[str, Image]):
+    """The one image that there is; where it comes from was not chosen."""
+
+    choice: Choice | None = None
+
+    def __init__(self, folder: Path, **more: object) -> None:
+        super().__init__(reference=make_image())
 
 
 @dataclass
@@ -82,7 +94,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "argv", [])
     lab = FakeLab()
-    monkeypatch.setattr(run_face, "Images", lambda _folder, *, provider: {"reference": make_image()})
+    monkeypatch.setattr(run_face, "Images", OneImage)
     monkeypatch.setattr(run_face, "make_rig", lambda _provider, _loaded: lab.rig())
     monkeypatch.setattr(run_face, "parser_of", parsers)
     monkeypatch.setattr(show, "parser_of", parsers)
@@ -391,3 +403,41 @@ def test_a_run_that_ends_early_tells_the_name_by_which_it_goes_on(
     monkeypatch.setattr(run_face, "run", ends)
     assert line.run("run", "suite.yaml") == 5
     assert re.search(r"--resume \d{8}-\d{6}-\S+", line.err())
+
+
+# --- where guests come from -------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_taken_up_again_with_the_provider_that_it_was_begun_with(
+    line: CommandLine, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = SqliteStore(store)
+    whole = opened.find_run("done")
+    opened.start_run(replace(whole, id="half", state=RunState.RUNNING, finished_at=None), plan(cell()))
+    opened.close()
+    asked: list[object] = []
+
+    def rig(provider: str, _loaded: object) -> Rig:
+        asked.append(provider)
+        return line.lab.rig()
+
+    monkeypatch.setattr(run_face, "make_rig", rig)
+    said = line.refused("run", "suite.yaml", "--resume", "half", "--provider", "another")
+    assert "was begun with the provider 'fake', not with 'another'" in said
+    assert line.run("run", "suite.yaml", "--resume", "half") in {0, 1, 3}
+    assert asked == ["fake"]
+
+
+def test_the_lab_that_nobody_asked_for_is_told_with_the_reason(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = Choice(provider="qemu", why="docker is not usable (no engine)")
+    monkeypatch.setattr(OneImage, "choice", taken)
+    asked = run_face.Asked(suite=Path("suite.yaml"), as_json=True)
+    assert run_face.load_for_lab(asked)[1] == taken
+    assert capsys.readouterr().err.splitlines()[-1] == "lab: qemu, because docker is not usable (no engine)"
+    run_face.load_for_lab(replace(asked, provider="qemu"))
+    assert "lab:" not in capsys.readouterr().err, "who names one knows it"
+    result = RunResult(run_id="r", state=RunState.COMPLETE, judgements={}, attempts_made=0, answered_from_store=0)
+    run_face.say_result(asked, result, plan(cell()), Path("matrix.html"), lab=taken)
+    assert json.loads(capsys.readouterr().out)["lab"] == {"provider": "qemu", "why": taken.why}

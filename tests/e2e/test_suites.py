@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.expectation import differences
+from harness.images import Images
 from harness.matrix import Matrix
-from harness.rig import ROOT, Images
+from harness.rig import ROOT
 from harness.yaml_files import load_expectations
 
 SUITES = ROOT / "scenarios" / "suites"

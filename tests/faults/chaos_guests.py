@@ -24,13 +24,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from harness.attempt import Attempt, AttemptMeta, Kind, Role
+from harness.images import Images
 from harness.judge import judge
 from harness.load import LoadedSuite, load_suite
 from harness.plan import Cell, Plan, expand
 from harness.products import ADAPTERS, parser_of
 from harness.providers.api import Endpoint
 from harness.providers.docker import DockerProvider
-from harness.rig import ROOT, Images, make_rig
+from harness.rig import ROOT, make_rig
 from harness.run_cell import Rig, run_cell
 from harness.session import Options, run
 from harness.stores.api import RunInfo, RunState

@@ -7,7 +7,6 @@ nonce: it lies in the template's memory alone, so whoever shows it is a clone of
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -21,9 +20,10 @@ from harness.frame import Frame
 from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss
 from harness.providers.qemu import clone
+from harness.providers.qemu.fitness import check
 from harness.providers.qemu.machine import fingerprint
 from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, Template, again, load
-from harness.providers.qemu.tools import TOOLS, qemu_version
+from harness.providers.qemu.tools import qemu_version
 from harness.transports.unix_socket import UnixSocketTransport
 
 TRANSPORT = "unix_socket"
@@ -61,14 +61,8 @@ class QemuProvider:
         self._loading = threading.Lock()
 
     def check(self) -> tuple[Fitness, ...]:
-        """Say which tools are there; see ``Provider.check``."""
-        return tuple(
-            Fitness(
-                name=tool, ok=found is not None, detail=found or what, fix="" if found else f"apt-get install {package}"
-            )
-            for tool, package, what in TOOLS
-            for found in [shutil.which(tool)]
-        )
+        """Say which programs, which accelerator and how much memory there is; see ``Provider.check``."""
+        return check(private_mib=PRIVATE_MIB, reserve_mib=RESERVE_MIB, available_mib=_available_mib())
 
     @contextmanager
     def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> Iterator[_QemuLease]:
