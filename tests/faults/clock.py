@@ -1,7 +1,7 @@
 """A clock that tests hold in their hand: waiting takes no time, and a jump is a call.
 
 The harness has no seam for the clock on purpose (``deadline.py`` alone is a promise about it), so what is replaced is
-the standard library as three modules see it, and nothing of ours.
+the standard library as the modules of ``REPLACED`` see it, and nothing of ours.
 """
 
 from __future__ import annotations
@@ -50,17 +50,25 @@ class _Tokens:
         return self._dice.randbytes(size).hex()
 
 
+#: Where a cell's way to its verdict asks what time it is, waits, or names something at random.
+REPLACED = (
+    ("deadline", "time"),
+    ("recorder", "time"),
+    ("recorder", "datetime"),
+    ("attempt_maker", "datetime"),
+    ("attempt_maker", "secrets"),
+    ("session", "datetime"),
+    ("session", "secrets"),
+    ("watch", "datetime"),
+)
+
+
 @contextmanager
 def simulated(seed: str = "") -> Iterator[SimulatedClock]:
     """Let everything in the harness that waits, or asks what time it is, do so on a simulated clock."""
     clock = SimulatedClock()
     with ExitStack() as stack:
-        for module, name, stand_in in (
-            ("deadline", "time", clock),
-            ("recorder", "time", clock),
-            ("recorder", "datetime", clock),
-            ("session", "datetime", clock),
-            ("session", "secrets", _Tokens(seed)),
-        ):
-            stack.enter_context(mock.patch(f"harness.{module}.{name}", stand_in))
+        stand_ins = {"time": clock, "datetime": clock, "secrets": _Tokens(seed)}
+        for module, name in REPLACED:
+            stack.enter_context(mock.patch(f"harness.{module}.{name}", stand_ins[name]))
         yield clock

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
 from harness.deadline import Deadline
 from harness.errors import DiskFull, GuestCommandTimeout, GuestUnreachable, LabError, ProtectionNotProven, StoreError
 from harness.products.api import Scans
+from harness.rig import ROOT
+from harness.stores.memory import MemoryStore
 from harness.transports.api import CommandResult
-from tests.faults.clock import simulated
+from tests.builders import NOON
+from tests.fake_lab import FakeLab, cell, plan
+from tests.faults.clock import REPLACED, simulated
 from tests.faults.wrap import ERRORS, Fault, Injection, Injector, Seam, faulty, target_of
 
 
@@ -155,3 +161,25 @@ def test_the_clock_is_back_afterwards() -> None:
         assert Deadline.after(0).at_s < 2000
     before = time.monotonic()
     assert before <= Deadline.after(0).at_s <= time.monotonic()
+
+
+def test_no_module_on_the_way_to_a_verdict_has_a_clock_of_its_own() -> None:
+    """A module that was split off kept the host's clock: no control came after a failure, and 18 cells were BROKEN."""
+    asks = re.compile(r"\b(datetime)\.now\(|\b(secrets)\.token|\b(time)\.(?:monotonic|sleep|time)\(")
+    asked = {
+        (path.stem, next(filter(None, found.groups())))
+        for path in (ROOT / "harness").glob("*.py")
+        for found in asks.finditer(path.read_text(encoding="utf-8"))
+    }
+    #: The session's own clock, by which hosts and images are waited for, is handed in.
+    assert asked - {("stop_switch", "time")} == set(REPLACED)
+
+
+def test_a_simulated_cell_begins_and_ends_on_the_simulated_clock() -> None:
+    of, store = cell(), MemoryStore()
+    with simulated():
+        FakeLab().run(plan(of), store)
+    made = [*store.attempts("run-1", of), *store.attempts("run-1", of.control())]
+    times = [moment for a in made for moment in (a.meta.started_at, a.meta.finished_at) if moment is not None]
+    assert len(times) == 4
+    assert all(NOON <= moment < NOON + timedelta(hours=1) for moment in times)
