@@ -11,7 +11,10 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
+
+from pydantic import JsonValue
 
 from harness import look
 from harness.attempt import LAUNCH_JOB, SAMPLED_BEHIND, Attempt, AttemptMeta, Kind
@@ -23,15 +26,16 @@ from harness.image import Folder
 from harness.plan import Cell
 from harness.probes import installer_of
 from harness.products import adapter_of
-from harness.products.api import Product, Tools
-from harness.providers.api import Endpoint, Lease, Provider, ShowsScreen
+from harness.products.api import ComesUp, Product, Record, Tools
+from harness.providers.api import Endpoint, Lease, Provider, Reboots, ShowsScreen
 from harness.recorder import Recorder
 from harness.scenario import Step
 from harness.secret import Mask, Secret
-from harness.step_run import StepEnd, StepRunner, tested_folders
+from harness.step_run import MACHINE_ANEW, StepEnd, StepRunner, tested_folders
 from harness.systems.api import GuestSystem
 from harness.transports.api import Transport
 from harness.transports.payload import Payload, Verified
+from harness.transports.way_in import WayIn
 
 #: What a cell may take beside its steps: leasing, arming, canaries, samples, the last look.
 OVERHEAD_S = 240.0
@@ -104,7 +108,8 @@ def run_cell(
             lease = stack.enter_context(rig.provider.lease(cell.image, run_id=run_id, name=name, deadline=deadline))
             # Inside the lease: once that is over, every guest looks lost.
             stack.enter_context(_trouble_recorded(recorder, lease))
-            transport = rig.connect(lease.endpoint)
+            connect = partial(rig.connect, lease.endpoint)
+            transport = WayIn(connect) if isinstance(lease, Reboots) else connect()
             stack.callback(transport.close)
             guest = rig.system(cell, transport)
             record(Kind.GUEST, "session", blob=guest.await_ready(deadline=deadline.sooner(90.0)))
@@ -119,14 +124,26 @@ def run_cell(
             )
             product = rig.product(cell.product.name, tools)
             product.arm(cell.product.schedule[0], deadline=deadline)
-            for service in cell.scenario.services:
-                guest.start_service(service, rig.service_files(cell, service.name), deadline=deadline)
+            _start_services(cell, guest, rig, deadline)
             product.canary(tested_folders(cell, installed=False), when=When.BEFORE, deadline=deadline)
             product.sample(border=-1, deadline=deadline)
 
             screen = lease if isinstance(lease, ShowsScreen) else None
+            reboot = None
+            if isinstance(lease, Reboots) and isinstance(transport, WayIn):
+                reboot = _Machine(
+                    lease=lease, way_in=transport, cell=cell, guest=guest, product=product, record=record, rig=rig
+                ).reboot
             installed = _run_steps(
-                cell, guest, product, recorder, rig, screen=screen, deadline=deadline, on_stage=on_stage
+                cell,
+                guest,
+                product,
+                recorder,
+                rig,
+                screen=screen,
+                reboot=reboot,
+                deadline=deadline,
+                on_stage=on_stage,
             )
 
             on_stage("prove")
@@ -190,6 +207,7 @@ def _run_steps(
     rig: Rig,
     *,
     screen: ShowsScreen | None,
+    reboot: Callable[[int, Deadline], None] | None,
     deadline: Deadline,
     on_stage: Callable[[str], None],
 ) -> _Installed:
@@ -202,6 +220,7 @@ def _run_steps(
         installer=_checked(rig.installer),
         secrets=rig.secrets,
         screen=screen,
+        reboot=reboot,
     )
     installed = _Installed(ever=False, still=False)
     for index, step in enumerate(cell.scenario.steps):
@@ -222,6 +241,39 @@ def _run_steps(
         if step.kind in {"install", "update", "uninstall"}:
             installed = _Installed(ever=True, still=step.kind != "uninstall")
     return installed
+
+
+def _start_services(cell: Cell, guest: GuestSystem, rig: Rig, deadline: Deadline) -> None:
+    for service in cell.scenario.services:
+        guest.start_service(service, rig.service_files(cell, service.name), deadline=deadline)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Machine:
+    """A guest whose machine can be started anew, with all that a cell began with in it."""
+
+    lease: Reboots
+    way_in: WayIn
+    cell: Cell
+    guest: GuestSystem
+    product: Product
+    record: Record
+    rig: Rig
+
+    def reboot(self, index: int, deadline: Deadline) -> None:
+        """Start it anew, and then what stands outside it, or is in it and no service of its system.
+
+        That protection is there again is for the next sample and the next canaries to prove, as everywhere.
+        """
+        self.way_in.close()
+        done = self.lease.reboot(deadline=deadline)
+        self.way_in.reopen()
+        boots: dict[str, JsonValue] = {"boot_before": done.boot_before, "boot_after": done.boot_after}
+        self.record(Kind.GUEST, "reboot", data={**MACHINE_ANEW, **boots})
+        self.record(Kind.GUEST, "session", data=MACHINE_ANEW, blob=self.guest.await_ready(deadline=deadline))
+        if isinstance(self.product, ComesUp):
+            self.product.come_up(self.cell.scheduled(index, after=True), deadline=deadline)
+        _start_services(self.cell, self.guest, self.rig, deadline)
 
 
 def _record_end(recorder: Recorder, step: Step, end: StepEnd) -> None:

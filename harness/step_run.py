@@ -80,6 +80,10 @@ class StepEnd:
 
 PASSED = StepEnd()
 
+#: What of the guest was started anew by a step ``reboot``.
+SESSION_ANEW: Mapping[str, JsonValue] = {"anew": "session"}
+MACHINE_ANEW: Mapping[str, JsonValue] = {"anew": "machine"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Watch:
@@ -101,6 +105,7 @@ class StepRunner:
         product: Moved by ``vendor_update``.
         record: Looks, logs and screenshots are recorded through it; it must mask the secrets.
         screen: Shows the screen from outside; without it the guest makes its pictures itself.
+        reboot: Starts the guest's whole machine anew; None where only its desktop session can be.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class StepRunner:
         installer: Callable[[Build], Payload],
         secrets: Mapping[str, Secret] = MappingProxyType({}),
         screen: ShowsScreen | None = None,
+        reboot: Callable[[int, Deadline], None] | None = None,
     ) -> None:
         self._cell = cell
         self._guest = guest
@@ -124,6 +130,7 @@ class StepRunner:
         self._installed = cell.build
         self._starts: Counter[str] = Counter()
         self._secrets = secrets
+        self._reboot = reboot or self._restart_session
         self._shows_secret = False
         self._screen = screen
         self._last_frame: tuple[str, bytes] | None = None
@@ -170,7 +177,7 @@ class StepRunner:
                 return self._close(action, within)
             case Reboot():
                 self.running = False
-                self._record(Kind.GUEST, "session", blob=self._guest.reboot(deadline=within))
+                self._reboot(index, within)
                 return PASSED
             case Uninstall():
                 return self._uninstall(action, within)
@@ -179,6 +186,10 @@ class StepRunner:
                 return PASSED
             case Run():
                 return self._command(action, within)
+
+    def _restart_session(self, index: int, within: Deadline) -> None:
+        del index
+        self._record(Kind.GUEST, "session", data=SESSION_ANEW, blob=self._guest.reboot(deadline=within))
 
     def screenshot(self, *, deadline: Deadline) -> None:
         """Record what the screen shows; a picture that cannot be made is left out.

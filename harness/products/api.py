@@ -62,6 +62,24 @@ class Scans(Protocol):
         ...
 
 
+@runtime_checkable
+class ComesUp(Protocol):
+    """The ability to be there again behind a reboot of the machine, where a product is no service of its guest.
+
+    A product without it, and without services, is seen to be gone by the next sample.
+    """
+
+    def come_up(self, signature: Signature, *, deadline: Deadline) -> None:
+        """Start what its services would start, from what lies on the disk, and wait until it reacts with a signature.
+
+        Nothing is set up again: what was changed on the disk behind our back is there after it, as on any PC.
+
+        Raises:
+            ProtectionNotProven: It did not before the deadline.
+        """
+        ...
+
+
 class Product(Protocol):
     """One security product in one guest."""
 

@@ -73,6 +73,30 @@ class ShowsScreen(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebooted:
+    """A machine that was started anew, by the ids of its boots. Source: random(4), boot_id."""
+
+    boot_before: str
+    boot_after: str
+
+
+@runtime_checkable
+class Reboots(Protocol):
+    """The ability of a lease to start its guest's whole machine anew, kernel and all."""
+
+    def reboot(self, *, deadline: Deadline) -> Rebooted:
+        """Shut the guest down in order and start its machine anew, once, and wait until it answers.
+
+        Nobody may be connected to the guest meanwhile: its only way in is used. What lay in its memory alone is gone;
+        its disk is as it was.
+
+        Raises:
+            GuestUnreachable: It did not go down in order, or did not come up before the deadline.
+        """
+        ...
+
+
 class Provider(Protocol):
     """Makes guests of one kind."""
 

@@ -25,7 +25,8 @@ from harness.products.clamav.sets import database_of, marker_text
 from harness.products.probe import Item, Prober, push_proven
 from harness.signature import Signature
 
-ROOT = PurePosixPath("/run/hts-compat/clamav")
+#: On the disk, as of a product that is installed: a reboot leaves it.
+ROOT = PurePosixPath("/var/lib/hts-compat/clamav")
 CONF = ROOT / "clamd.conf"
 DATABASE = ROOT / "db" / "set.hdb"
 QUARANTINE = ROOT / "quarantine"
@@ -35,11 +36,13 @@ CLAMONACC_LOG = ROOT / "clamonacc.log"
 #: Profile -> the settings that differ. Many resident scanners do not unpack archives when a file is opened.
 PROFILES = {"standard": {"ScanArchive": "no"}, "unpack": {"ScanArchive": "yes"}}
 
-_START = f"""set -e
+_SET_UP = f"""set -e
 install -d -o clamav -g clamav {ROOT} {ROOT}/db
 install -d -m 0700 {QUARANTINE}
 cat > {CONF}
 chown -R clamav:clamav {ROOT}/db
+"""
+_UP = f"""set -e
 setsid clamd -c {CONF} < /dev/null > {ROOT}/clamd.out 2>&1 &
 until clamdscan -c {CONF} --ping 1 > /dev/null 2>&1; do sleep 0.02; done
 clamd --version
@@ -87,15 +90,21 @@ class ClamAv:
     def arm(self, signature: Signature, *, deadline: Deadline) -> None:
         """Start clamd and clamonacc with a set; see ``Product.arm``."""
         push_proven(self._admin, database_of(signature), str(DATABASE), deadline=deadline)
-        started = self._admin.run(
-            ["/bin/sh", "-c", _START], stdin=self._conf().encode(), deadline=deadline.sooner(30.0)
-        )
+        self._start(_SET_UP + _UP, deadline, conf=self._conf().encode())
+        self._await(signature, deadline)
+
+    def come_up(self, signature: Signature, *, deadline: Deadline) -> None:
+        """Start both again with the settings and the set that lie on the disk; see ``ComesUp.come_up``."""
+        self._start(_UP, deadline)
+        self._await(signature, deadline)
+
+    def _start(self, script: str, deadline: Deadline, *, conf: bytes = b"") -> None:
+        started = self._admin.run(["/bin/sh", "-c", script], stdin=conf, deadline=deadline.sooner(30.0))
         self._tools.record(Kind.PRODUCT, "version", blob=started.stdout[:4096] + started.stderr[:4096])
         if not started.ok:
             msg = "ClamAV did not start in the guest."
             raise ProtectionNotProven(msg, detail=started.stderr[-2000:].decode("utf-8", "replace"))
         self._version = version_in(started.stdout)
-        self._await(signature, deadline)
 
     def pin(self, signature: Signature, *, deadline: Deadline) -> None:
         """Put another set in place and reload; see ``Product.pin``.

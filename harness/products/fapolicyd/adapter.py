@@ -24,7 +24,8 @@ from harness.products.fapolicyd.rules import CANARY_TAG, marker_tag, rules_of, t
 from harness.products.probe import Item, Prober, push_proven
 from harness.signature import Signature
 
-LOG = "/run/hts-compat/fapolicyd/decisions.log"
+#: On the disk, as of a product that is installed: a reboot leaves it.
+LOG = "/var/lib/hts-compat/fapolicyd/decisions.log"
 RULES = "/etc/fapolicyd/compiled.rules"
 #: One trusted file of ours: with an empty trust file every decision logs an error first.
 TRUSTED = "/opt/hts-compat/session"
@@ -49,7 +50,7 @@ allow_filesystem_mark = 0
 """
 
 _START = f"""set -e
-mkdir -p /run/hts-compat/fapolicyd /run/fapolicyd
+mkdir -p /var/lib/hts-compat/fapolicyd /run/fapolicyd
 setsid fapolicyd --debug-deny < /dev/null >> {LOG} 2>&1 &
 """
 _STOP = "pkill -KILL -x fapolicyd; while pgrep -x fapolicyd > /dev/null; do sleep 0.02; done; rm -f /run/fapolicyd/*"
@@ -104,6 +105,13 @@ class Fapolicyd:
         rules, names = rules_of(signature)
         push_proven(self._admin, rules, RULES, deadline=deadline)
         self._tools.record(Kind.PRODUCT, "rules", data={"names": dict(names)}, blob=rules)
+        self._start(signature, deadline)
+
+    def come_up(self, signature: Signature, *, deadline: Deadline) -> None:
+        """Start with the rules that lie on the disk; see ``ComesUp.come_up``."""
+        self._start(signature, deadline)
+
+    def _start(self, signature: Signature, deadline: Deadline) -> None:
         started = self._admin.run(["/bin/sh", "-c", _START], deadline=deadline.sooner(30.0))
         if not started.ok:
             msg = "fapolicyd did not start in the guest."

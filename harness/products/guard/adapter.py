@@ -59,6 +59,10 @@ class Guard:
         """Give it another set; see ``Product.pin``."""
         self._load(signature, [PYTHON, PROGRAM, "load", SET], deadline)
 
+    def come_up(self, signature: Signature, *, deadline: Deadline) -> None:
+        """Start it with the set that lies on the disk; see ``ComesUp.come_up``."""
+        self._run(signature, ["/bin/sh", "-c", _START], deadline)
+
     def sample(self, *, border: int, deadline: Deadline) -> None:
         """Record the loaded set and the new records; see ``Product.sample``."""
         self._prober.sample(border=border, deadline=deadline)
@@ -73,6 +77,9 @@ class Guard:
 
     def _load(self, signature: Signature, argv: list[str], deadline: Deadline) -> None:
         push_proven(self._admin, set_of(signature), SET, deadline=deadline)
+        self._run(signature, argv, deadline)
+
+    def _run(self, signature: Signature, argv: list[str], deadline: Deadline) -> None:
         loaded = self._admin.run(argv, deadline=deadline.sooner(20.0))
         self._tools.record(Kind.PRODUCT, "load", blob=loaded.stdout[:4096] + loaded.stderr[:4096])
         if not loaded.ok:

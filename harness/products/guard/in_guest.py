@@ -36,7 +36,7 @@ VERSION = "1.0"
 #: Name of the process (prctl(2): 15 characters at most), and of the socket in the abstract namespace (unix(7)).
 PROCESS = "hts-test-guard"
 SOCKET = "\0hts-test-guard"
-ROOT = "/run/hts-compat/guard"
+ROOT = "/var/lib/hts-compat/guard"
 LOG = f"{ROOT}/guard.log"
 QUARANTINE = f"{ROOT}/quarantine"
 

@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,12 @@ OWNER = "owner.json"
 
 #: How long a machine that runs may take to answer its monitor, and one that was killed to be gone.
 MONITOR_S, DYING_S = 5.0, 5.0
+
+#: How often a leased machine is looked after, and how long one may not answer its monitor before it is given up.
+WATCH_EVERY_S, HANGING_S = 0.5, 30.0
+
+#: How long behind a reset the firmware may reset once more, and how long it is then waited for. Seen: 15-40 ms.
+FIRMWARE_S, QUIET_S = 5.0, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +87,10 @@ class RunningMachine:
         """
         self._folder = places.monitor_socket.parent
         self._process = _start(command_line(hardware, places, incoming=incoming, more=more))
+        self._looking = threading.Lock()
         self._endings: set[str] = set()
+        self._trouble: Loss | None = None
+        self._resets_allowed, self._resets_seen = False, 0
         try:
             self.monitor = Monitor(places.monitor_socket, lives=self._lives, deadline=deadline)
         except BaseException as error:
@@ -95,9 +105,11 @@ class RunningMachine:
     def lost(self) -> Loss | None:
         """Say how the guest has ended; None while it runs."""
         code = self._process.poll()
-        if code is None and not self.monitor.answers(deadline=Deadline.after(MONITOR_S)):
+        if code is None and self._trouble is None and not self.monitor.answers(deadline=Deadline.after(MONITOR_S)):
             code = self.wait(deadline=Deadline.after(DYING_S))  # killed a moment ago, and not gone yet
-        self._endings.update(self.monitor.endings())
+        self._look()
+        if self._trouble is not None:
+            return self._trouble
         if code is None and not self._endings:
             return None
         if self._endings or code == 0:
@@ -120,6 +132,77 @@ class RunningMachine:
         except (LabError, OSError):
             return None
 
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look after the machine meanwhile: one that stands still for good is ended, so that nobody waits for it."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(WATCH_EVERY_S):
+                self._look()
+                if self._trouble is None and self._lives() and not self.monitor.answers(deadline=_patience()):
+                    self._trouble = Loss(summary="the virtual machine stood still and was ended", crashed=False)
+                if self._trouble is not None:
+                    self._process.kill()
+                if not self._lives():
+                    return
+
+        watcher = threading.Thread(target=watch, name="machine", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            self._process.kill()  # an answer that is waited for never comes, and the watch is over at once
+            watcher.join()
+
+    @contextlib.contextmanager
+    def one_reset(self, *, deadline: Deadline) -> Iterator[Callable[[Deadline], bool]]:
+        """Let the guest begin anew once without that being its end; give what waits until it has, and says so.
+
+        One reset comes as two: SeaBIOS makes another one of its own when it finds that it has run before. Those that
+        follow at once are that; a kernel does not get so far in the time.
+
+        Source: QMP, ``set-action``; without it ``-no-reboot`` ends the machine at a reset. SeaBIOS, src/resume.c.
+        """
+        with self._looking:
+            self._resets_allowed, self._resets_seen = True, 0
+        self.monitor.command("set-action", {"reboot": "reset"}, deadline=deadline)
+        try:
+            yield self._await_reset
+        finally:
+            with contextlib.suppress(LabError):  # gone, and then lost
+                self.monitor.command("set-action", {"reboot": "shutdown"}, deadline=Deadline.after(MONITOR_S))
+            self._look()
+            with self._looking:
+                self._resets_allowed = False
+
+    def _await_reset(self, deadline: Deadline) -> bool:
+        for _ in deadline.poll(0.01):
+            self._look()
+            if self._resets_seen or not self._lives():
+                break
+        firmware = Deadline.after(FIRMWARE_S)
+        while self._resets_seen and not firmware.expired:
+            seen = self._resets_seen
+            for _ in firmware.sooner(QUIET_S).poll(0.01):
+                self._look()
+            if self._resets_seen == seen:
+                break
+        return self._resets_seen > 0
+
+    def _look(self) -> None:
+        """Take in what the machine has told of itself."""
+        with self._looking:
+            for told in self.monitor.events():
+                if told.name == "RESET" and self._resets_allowed:
+                    self._resets_seen += told.ends_guest
+                elif told.ends_guest:
+                    self._endings.add(told.name)
+                elif told.stops_for_disk:
+                    summary = "the host could not write the virtual machine's disk (is there room?), and it was ended"
+                    self._trouble = Loss(summary=summary, crashed=False)
+
     def wait(self, *, deadline: Deadline) -> int | None:
         """Wait until the machine has ended by itself; give its exit code, None when it still runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -138,6 +221,10 @@ class RunningMachine:
             return ""
         with self._process.stderr as stream:
             return stream.read(4000).decode("utf-8", "replace")
+
+
+def _patience() -> Deadline:
+    return Deadline.after(HANGING_S)
 
 
 def _start(line: list[str]) -> subprocess.Popen[bytes]:

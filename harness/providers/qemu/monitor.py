@@ -7,20 +7,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
-from qemu.qmp import QMPError
-from qemu.qmp.legacy import QEMUMonitorProtocol
+from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from harness.deadline import Deadline
 from harness.errors import LabError
+
+T = TypeVar("T")
+
+_EVENTS_S, _CLOSING_S = 10.0, 2.0
+
+_TROUBLE = (TimeoutError, QMPError, OSError, EOFError, asyncio.CancelledError)
 
 
 class MonitorLost(LabError):
     """The machine's monitor does not answer."""
 
     retryable = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One event of a machine.
+
+    Attributes:
+        ends_guest: The guest has ended, or begun anew, by its own doing.
+        stops_for_disk: The machine stands still because the host could not write its disk.
+        text: The reason, where one is given.
+    """
+
+    name: str
+    ends_guest: bool = False
+    stops_for_disk: bool = False
+    text: str = ""
 
 
 class Monitor:
@@ -37,7 +62,7 @@ class Monitor:
         Raises:
             MonitorLost: It was not there in time, or the machine has ended.
         """
-        self._protocol = QEMUMonitorProtocol(str(socket))
+        self._client = QMPClient()
         problem: BaseException | None = None
         for _ in deadline.poll(0.005):
             if not socket.exists():
@@ -45,9 +70,8 @@ class Monitor:
                     break
                 continue
             try:
-                self._protocol.settimeout(max(deadline.remaining_s, 1.0))
-                self._protocol.connect()
-            except (TimeoutError, QMPError, OSError) as error:
+                _done(self._client.connect(str(socket)), limit_s=max(deadline.remaining_s, 1.0))
+            except _TROUBLE as error:
                 problem = error
                 continue
             return
@@ -61,16 +85,15 @@ class Monitor:
             MonitorLost: No answer before the deadline, or the machine has gone.
             LabError: The machine refuses it.
         """
+        asked = self._client.execute(name, dict(arguments) if arguments else None)
         try:
-            self._protocol.settimeout(max(deadline.remaining_s, 0.1))
-            answer = self._protocol.cmd_raw(name, dict(arguments) if arguments else None)
-        except (TimeoutError, QMPError, OSError, asyncio.CancelledError) as error:
+            return _done(asked, limit_s=max(deadline.remaining_s, 0.1))
+        except ExecuteError as error:
+            msg = f"The virtual machine refuses '{name}'."
+            raise LabError(msg, detail=str(error)[:500]) from error
+        except _TROUBLE as error:
             msg = f"The virtual machine did not answer to '{name}'."
             raise MonitorLost(msg, detail=f"{type(error).__name__}: {error}") from error
-        if "error" in answer:
-            msg = f"The virtual machine refuses '{name}'."
-            raise LabError(msg, detail=str(answer["error"])[:500])
-        return answer.get("return")
 
     def answers(self, *, deadline: Deadline) -> bool:
         """Tell whether the machine still answers."""
@@ -82,23 +105,24 @@ class Monitor:
 
     def hand_over(self, descriptor: int, name: str, *, deadline: Deadline) -> None:
         """Give the machine an open file under a name, which ``fd:<name>`` then means. Source: QMP, ``getfd``."""
+
+        async def send() -> None:
+            self._client.send_fd_scm(descriptor)
+
         try:
-            self._protocol.send_fd_scm(descriptor)
-        except (QMPError, OSError) as error:
+            _done(send(), limit_s=max(deadline.remaining_s, 0.1))
+        except _TROUBLE as error:
             msg = "The virtual machine did not take a file."
             raise MonitorLost(msg, detail=f"{type(error).__name__}: {error}") from error
         self.command("getfd", {"fdname": name}, deadline=deadline)
 
-    def endings(self) -> tuple[str, ...]:
-        """Give the events since the last call that say that the guest has ended by its own doing.
+    def events(self) -> tuple[Told, ...]:
+        """Give what the machine has told of itself since the last call; nothing once it has gone."""
 
-        An end that the host asked for comes as ``SHUTDOWN`` too, and says that it is no guest's.
-        """
-        try:
-            events = self._protocol.get_events(wait=False)
-        except (TimeoutError, QMPError, OSError, asyncio.CancelledError):
-            return ()
-        return tuple(str(event.get("event")) for event in events if _is_ending(event))
+        async def taken() -> list[Mapping[str, object]]:
+            return list(self._client.events.clear())
+
+        return tuple(told(event) for event in _done(taken(), limit_s=_EVENTS_S))
 
     def await_migration(self, *, deadline: Deadline) -> None:
         """Wait until a state has been written or restored.
@@ -120,11 +144,30 @@ class Monitor:
     def close(self) -> None:
         """Let go of the monitor; never raises."""
         with contextlib.suppress(Exception):
-            self._protocol.close()
+            _done(self._client.disconnect(), limit_s=_CLOSING_S)
 
 
-def _is_ending(event: Mapping[str, object]) -> bool:
-    name, data = event.get("event"), event.get("data")
-    if name in {"GUEST_PANICKED", "WATCHDOG"}:
-        return True
-    return name in {"SHUTDOWN", "RESET"} and isinstance(data, dict) and data.get("guest") is True
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Give the loop of all monitors, which a thread of its own runs: whoever asks may be in any thread, at any time."""
+    made = asyncio.new_event_loop()
+    threading.Thread(target=made.run_forever, name="monitors", daemon=True).start()
+    return made
+
+
+def _done(work: Coroutine[Any, Any, T], *, limit_s: float) -> T:
+    """Let the monitors' loop do something; ``TimeoutError`` when it took too long."""
+    return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, limit_s), _loop()).result()
+
+
+def told(event: Mapping[str, object]) -> Told:
+    """Read an event.
+
+    An end that the host asked for comes as ``SHUTDOWN`` too, and says that it is no guest's. A disk without room stops
+    the machine (``werror=enospc``, which is QEMU's default), and so says who made it stop.
+    """
+    name, data = str(event.get("event")), event.get("data")
+    facts = data if isinstance(data, dict) else {}
+    by_guest = name in {"GUEST_PANICKED", "WATCHDOG"} or (name in {"SHUTDOWN", "RESET"} and facts.get("guest") is True)
+    disk = name == "BLOCK_IO_ERROR" and facts.get("action") == "stop"
+    return Told(name=name, ends_guest=by_guest, stops_for_disk=disk, text=str(facts.get("reason", ""))[:200])

@@ -18,10 +18,11 @@ from harness.deadline import Deadline
 from harness.errors import LabError
 from harness.frame import Frame
 from harness.image import Image
-from harness.providers.api import Endpoint, Fitness, Loss
+from harness.providers.api import Endpoint, Fitness, Loss, Rebooted
 from harness.providers.qemu import clone
 from harness.providers.qemu.fitness import check
 from harness.providers.qemu.machine import fingerprint
+from harness.providers.qemu.reboot import reboot
 from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, Template, again, load
 from harness.providers.qemu.tools import qemu_version
 from harness.transports.unix_socket import UnixSocketTransport
@@ -50,6 +51,9 @@ class _QemuLease:
     def screen(self, *, deadline: Deadline) -> Frame | None:
         return self.machine.screen(deadline=deadline.sooner(SCREEN_S))
 
+    def reboot(self, *, deadline: Deadline) -> Rebooted:
+        return reboot(self.machine, self.endpoint.address, deadline=deadline)
+
 
 class QemuProvider:
     """Leases clones of templates that were made on this machine."""
@@ -77,7 +81,8 @@ class QemuProvider:
             try:
                 _restore(machine, held.template, deadline)
                 _first_command(str(places.agent_socket), about.nonce, deadline)
-                yield _QemuLease(machine, Endpoint(transport=TRANSPORT, address=str(places.agent_socket)))
+                with machine.watched():
+                    yield _QemuLease(machine, Endpoint(transport=TRANSPORT, address=str(places.agent_socket)))
             finally:
                 machine.end()
 

@@ -1,0 +1,56 @@
+"""A program that answers a monitor as QEMU does, and tells or does what a test asks for by commands of its own.
+
+``x-emit`` tells events, ``x-stop`` never answers again, ``x-exit`` ends. Called with the monitor's socket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
+
+
+def questions(connection: socket.socket) -> Iterator[dict[str, Any]]:
+    """Give one object after the other; nothing stands between them."""
+    decoder, text = json.JSONDecoder(), ""
+    while piece := connection.recv(65536):
+        text += piece.decode()
+        while text.strip():
+            try:
+                asked, end = decoder.raw_decode(text.lstrip())
+            except ValueError:
+                break  # the rest is still to come
+            text = text.lstrip()[end:]
+            yield asked
+
+
+def main() -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv[1])
+    listener.listen()
+    connection, _ = listener.accept()
+    with connection:
+
+        def say(what: dict[str, Any]) -> None:
+            connection.sendall(json.dumps(what).encode() + b"\r\n")
+
+        say(GREETING)
+        for asked in questions(connection):
+            name, arguments = asked["execute"], asked.get("arguments", {})
+            if name == "x-stop":
+                time.sleep(60)
+            if name == "x-exit":
+                os._exit(arguments["code"])
+            for event in arguments.get("events", ()) if name == "x-emit" else ():
+                say({**event, "timestamp": {"seconds": 1, "microseconds": 0}})
+            say({"return": {"status": "running"}, **({"id": asked["id"]} if "id" in asked else {})})
+
+
+if __name__ == "__main__":
+    main()
