@@ -50,6 +50,7 @@ def main() -> None:
             for event in arguments.get("events", ()) if name == "x-emit" else ():
                 say({**event, "timestamp": {"seconds": 1, "microseconds": 0}})
             say({"return": {"status": "running"}, **({"id": asked["id"]} if "id" in asked else {})})
+    time.sleep(60)  # QEMU goes on when nobody is at its monitor
 
 
 if __name__ == "__main__":
