@@ -12,20 +12,35 @@ from harness import look
 from harness.attempt import Attempt, AttemptMeta, Event, Kind, Role
 from harness.deadline import Deadline
 from harness.errors import InputError, LabError
-from harness.fake_guest import FakeMachine, Mischief
+from harness.fake_guest import Called, FakeMachine, Mischief
 from harness.frame import Frame
 from harness.image import Image
+from harness.judge import judge
 from harness.plan import Cell
 from harness.products.api import Tools
-from harness.products.fake import FakeProduct
-from harness.providers.api import Endpoint
+from harness.products.fake import GUARD, FakeProduct
+from harness.providers.api import Endpoint, Lease, Rebooted
 from harness.providers.fake import FakeProvider
 from harness.recorder import Recorder
 from harness.run_cell import Rig, run_cell
+from harness.scenario import Reboot, Step
+from harness.signature import Signature
 from harness.transports.api import Transport
 from harness.transports.fake import FakeTransport
+from harness.verdict import Outcome
 from tests.builders import NOON
-from tests.fake_lab import CLEAN, INCIDENT, FakeLab, cell, control, guarded_machine, hasty, in_every_guest
+from tests.fake_lab import (
+    CLEAN,
+    INCIDENT,
+    FakeLab,
+    cell,
+    control,
+    guarded_machine,
+    hasty,
+    in_every_guest,
+    parsers,
+    scenario,
+)
 
 STEPS = [step.kind for step in cell().scenario.steps]
 
@@ -293,6 +308,82 @@ def test_guests_are_named_by_run_and_nonce_so_that_they_are_found_again() -> Non
     lab = FakeLab()
     attempt_of(cell(), rig=lab.rig())
     assert list(lab.provider.machines) == ["run-1-abcdef012345"]
+
+
+# --- a reboot of the machine ------------------------------------------------------------------------------------------
+
+REBOOTED = scenario("rebooted", more=(Step(reboot=Reboot()),))
+
+
+class Machine:
+    """A lease that can start its guest's machine anew: what only ran in it is gone."""
+
+    def __init__(self, lease: Lease, machine: FakeMachine, transports: list[FakeTransport]) -> None:
+        self.endpoint, self.lost = lease.endpoint, lease.lost
+        self._machine, self._transports = machine, transports
+        self.connected: list[int] = []
+
+    def reboot(self, *, deadline: Deadline) -> Rebooted:
+        self.connected.append(len(self._transports))
+        self._machine.happens("reboot")
+        self._machine.programs[GUARD](Called(argv=(GUARD, "stop"), user="root", stdin=b"", deadline=deadline))
+        return Rebooted(boot_before="one", boot_after="two")
+
+
+class ComingUp(FakeProduct):
+    """One that is started behind a reboot from what lies on the disk."""
+
+    def come_up(self, signature: Signature, *, deadline: Deadline) -> None:
+        self._admin.run([GUARD, "load"], deadline=deadline)
+        self._prober.await_set(signature, deadline=deadline.sooner(2.0))
+
+
+def attempt_with_reboot(product: Callable[[Tools], FakeProduct]) -> tuple[Attempt, list[FakeTransport], FakeMachine]:
+    transports: list[FakeTransport] = []
+
+    class Rebooting(FakeProvider):
+        @contextmanager
+        def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> Iterator[object]:  # type: ignore[override]
+            with super().lease(image, run_id=run_id, name=name, deadline=deadline) as lease:
+                yield Machine(lease, self.machines[name], transports)
+
+    lab = FakeLab(provider=Rebooting(guarded_machine), adapter=product)
+    inner = lab.rig()
+
+    def connect(endpoint: Endpoint) -> Transport:
+        transports.append(FakeTransport(lab.provider.machines[endpoint.address]))
+        return transports[-1]
+
+    rig = replace(inner, connect=connect, system=lambda asked, _way: inner.system(asked, transports[0]))
+    attempt = attempt_of(cell(of=REBOOTED), rig=rig)
+    [machine] = lab.provider.machines.values()
+    return attempt, transports, machine
+
+
+def test_a_machine_reboots_and_what_a_cell_began_with_is_there_again() -> None:
+    attempt, transports, machine = attempt_with_reboot(ComingUp)
+    at = len(REBOOTED.steps) - 1
+    told = [(e.subject, e.data) for e in attempt.of(Kind.GUEST) if e.step == at]
+    anew = {"anew": "machine"}
+    assert told == [("reboot", {**anew, "boot_before": "one", "boot_after": "two"}), ("session", anew)]
+    assert attempt.complete
+    assert len(transports) == 2, "who was connected is connected anew"
+    assert machine.moments.count("ready") == 2
+    [finding] = judge([attempt], [], parsers=parsers).findings
+    assert finding.rule == "lab.control", "all else is proven"
+
+
+def test_a_product_that_is_gone_behind_a_reboot_convicts_nobody_and_is_no_good_news() -> None:
+    attempt, _, _ = attempt_with_reboot(FakeProduct)
+    [finding] = judge([attempt], [], parsers=parsers).findings
+    assert (finding.outcome, finding.rule) == (Outcome.INCONCLUSIVE, "lab.protection")
+    assert "reboot" in finding.reason
+
+
+def test_where_only_the_session_can_start_anew_the_evidence_says_so() -> None:
+    attempt = attempt_of(cell(of=REBOOTED))
+    told = [(e.subject, e.data) for e in attempt.of(Kind.GUEST) if e.step == len(REBOOTED.steps) - 1]
+    assert told == [("session", {"anew": "session"})]
 
 
 # --- what is delivered is what was asked about ------------------------------------------------------------------------

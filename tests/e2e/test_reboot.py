@@ -113,6 +113,7 @@ def test_in_a_virtual_machine_the_machine_reboots_and_protection_is_proven_again
 def test_in_a_container_the_session_starts_anew_and_says_so(reference_image: Image) -> None:
     del reference_image
     lab = Lab("docker")
-    attempt = lab.attempt(lab.cell.control())
+    attempt = lab.attempt(lab.cell)
     assert rebooted(attempt, lab.at) == {"anew": "session"}
     assert attempt.complete, explained(attempt)
+    assert lab.finding(attempt).rule == "lab.control", "all else is proven"
