@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from harness import look
 from harness.deadline import Deadline
-from harness.errors import GuestUnreachable, LabError
+from harness.errors import GuestCommandTimeout, GuestUnreachable, LabError
 from harness.image import Image
 from harness.scenario import Service
 from harness.systems.api import Filled
@@ -19,10 +19,9 @@ PYTHON = "/usr/bin/python3"
 READY_FILE = "/run/hts-compat/session.json"
 SERVICE_USER = "svc"
 SERVICE_ROOT = "/srv/hts-compat"
-WINE = "/usr/lib/wine/wine64"
 
-#: Exit codes of winview (guest_tools/winview.c) that are answers and no trouble.
-_DONE, _NO_WINDOW, _NO_CONTROL, _DISABLED = 0, 3, 4, 5
+#: Exit codes of winview (guest_tools/winview.c) that are answers and no trouble; of one that was killed at its limit.
+_DONE, _NO_WINDOW, _NO_CONTROL, _DISABLED, _KILLED = 0, 3, 4, 5, 124
 
 #: A script that waits until the deadline begins some time after us, and answers some time after it.
 SCRIPT_GRACE_S = 5.0
@@ -86,7 +85,7 @@ class WineSystem:
     def fill(self, *, window: str, field: str | int, value: str, deadline: Deadline) -> Filled | None:
         """Fill a field through winview, which reads the value from its input; see ``Desktop.fill``."""
         which = ["--number", str(field)] if isinstance(field, int) else ["--label", field]
-        result = self._run_winview(["fill", "--window", window, *which], deadline, stdin=value.encode())
+        result = self._run_winview(["fill", "--window", window, *which], deadline, stdin=value)
         if result.exit_code != _DONE:
             return None
         try:
@@ -101,9 +100,13 @@ class WineSystem:
     def _winview(self, words: Sequence[str], deadline: Deadline) -> bool:
         return self._run_winview(words, deadline).exit_code == _DONE
 
-    def _run_winview(self, words: Sequence[str], deadline: Deadline, *, stdin: bytes = b"") -> CommandResult:
-        argv = [WINE, f"{TOOLS}/winview.exe", *words]
-        result = self._transport.run(argv, user=self.image.user, stdin=stdin, deadline=deadline)
+    def _run_winview(self, words: Sequence[str], deadline: Deadline, *, stdin: str = "") -> CommandResult:
+        request = {"argv": list(words), "stdin": stdin, "limit_s": max(deadline.remaining_s, 0.1)}
+        argv, asked = [PYTHON, f"{TOOLS}/windows.py"], json.dumps(request).encode()
+        result = self._transport.run(argv, stdin=asked, deadline=_outlasting(deadline))
+        if result.exit_code == _KILLED:
+            msg = "The window helper did not end in time in the guest."
+            raise GuestCommandTimeout(msg)
         if result.exit_code not in {_DONE, _NO_WINDOW, _NO_CONTROL, _DISABLED}:
             msg = "The window helper failed in the guest."
             raise LabError(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
@@ -111,9 +114,7 @@ class WineSystem:
 
     def screenshot(self, *, deadline: Deadline) -> bytes | None:
         """Give a PNG of the screen, None when that fails: no picture is worth an attempt."""
-        file = "/tmp/hts-compat-screen.png"  # noqa: S108 - a path in the guest; ImageMagick's import cannot write to a pipe
-        argv = ["/bin/sh", "-c", 'import -silent -window root "$1" && cat "$1" && rm -f "$1"', "shot", file]
-        result = self._transport.run(argv, user=self.image.user, deadline=deadline)
+        result = self._transport.run([PYTHON, f"{TOOLS}/screen.py"], user=self.image.user, deadline=deadline)
         return result.stdout if result.ok and not result.stdout_truncated and result.stdout else None
 
     def observe(self, request: Mapping[str, object], *, deadline: Deadline) -> bytes:

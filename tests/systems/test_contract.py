@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -251,3 +252,76 @@ def test_wine_has_no_uac_so_what_a_standard_user_may_not_do_is_not_tested_there(
     job = f"uac-{time.monotonic_ns()}"
     wine.start(job, [ENDS, "/c", command], deadline=soon())
     assert look.job(wine.job(job, wait_s=20, deadline=soon())).exit_code == 0
+
+
+def _helper(wine: WineSystem, signal: str = "") -> bytes:
+    """Give the ids of the resident window helper's processes; send them a signal."""
+    then = f"kill -{signal} $p" if signal else ":"
+    script = f'for p in $(pgrep -u trader -f "winview.exe serve"); do echo $p; {then}; done'
+    return wine.admin.run(["/bin/sh", "-c", script], deadline=soon()).stdout
+
+
+def _windows_part(wine: WineSystem) -> dict[str, object]:
+    answer = look.answer(wine.observe({"windows": True}, deadline=soon()))["windows"]
+    assert isinstance(answer, dict)
+    assert answer["exit_code"] == 0
+    assert isinstance(answer["json"], list)
+    return answer
+
+
+@pytest.mark.guest
+def test_looks_are_answered_by_a_program_that_runs_already_and_shows_no_window(wine: WineSystem) -> None:
+    answer = _windows_part(wine)
+    assert answer["no_resident"] is None
+    assert not any("winview" in window["image"] for window in answer["json"])  # type: ignore[attr-defined]
+    assert _helper(wine)
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("signal", ["KILL", "STOP"])
+def test_a_helper_that_is_killed_or_stopped_costs_a_fresh_program_and_comes_back(signal: str, wine: WineSystem) -> None:
+    before = _helper(wine, signal)
+    assert before
+    job = f"helper-{signal.lower()}-{time.monotonic_ns()}"
+    wine.start(job, [STAYS], deadline=soon())
+    first = _windows_part(wine)
+    if signal == "STOP":
+        assert first["no_resident"] == "it does not answer"
+    again = first
+    for _ in soon().poll(0.2):
+        again = _windows_part(wine)
+        if again["no_resident"] is None:
+            break
+    assert again["no_resident"] is None
+    assert [w["title"] for w in again["json"]]  # type: ignore[attr-defined]
+    assert not set(before.split()) & set(_helper(wine).split())
+
+
+@pytest.mark.guest
+def test_a_fresh_look_and_the_resident_s_see_the_same(wine: WineSystem) -> None:
+    argv = ["/usr/lib/wine/wine64", "/opt/hts-compat/winview.exe", "list"]
+    wine.start(f"same-{time.monotonic_ns()}", [STAYS], deadline=soon())
+    resident: object = None
+    fresh: object = []
+    for _ in soon().poll(0.2):  # until the window has been drawn
+        resident = _windows_part(wine)["json"]
+        fresh = json.loads(wine.admin.run(argv, user="trader", deadline=soon()).stdout)
+        if fresh and fresh == resident:
+            break
+    assert fresh == resident != []
+
+
+@pytest.mark.guest
+def test_a_picture_shows_what_another_program_sees_on_the_screen(wine: WineSystem) -> None:
+    """ImageMagick's import is the other program; they differ in no pixel."""
+    script = """cd /tmp && import -silent -window root other.png && cat > ours.png &&
+        compare -metric AE ours.png other.png null: 2>&1"""
+    wine.start(f"picture-{time.monotonic_ns()}", [STAYS], deadline=soon())
+    differ = b""
+    for _ in soon().poll(0.3):  # until the window has been drawn
+        picture = wine.screenshot(deadline=soon()) or b""
+        result = wine.admin.run(["/bin/sh", "-c", script], user="trader", stdin=picture, deadline=soon())
+        differ = result.stdout.strip()
+        if differ == b"0":
+            break
+    assert differ == b"0"

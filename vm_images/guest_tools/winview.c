@@ -5,10 +5,15 @@
  *   winview fill --window SUBSTRING --label TEXT       set a field's text to what stands on stdin (UTF-8);
  *   winview fill --window SUBSTRING --number N         by the label before it, or by its number from 1
  *   winview close --window SUBSTRING                   ask a window to close (WM_CLOSE)
- *   winview resident                                   a hidden window and a message loop, for ever
+ *   winview serve                                      a hidden window, and answers to requests on stdin, for ever
  *
  * Exit codes: 0 done, 1 output could not be written, 2 bad command line, 3 no such window, 4 no such button or field,
  * 5 it is disabled, 6 the window does not answer. Output is UTF-8 JSON on stdout.
+ *
+ * What 'serve' is asked and answers, so that nobody has to start a Windows program for each look (guest/windows.py):
+ *   request  one line: its number, then the words of a command line above, UTF-8 in hexadecimal, a blank before each;
+ *            a word behind '=' is what the command would read from stdin
+ *   answer   one line: the request's number, the exit code, the length of the output; then the output
  *
  * It must never hang, whatever the observed program does: every message that waits for an answer has a limit,
  * and a window that is hung is not asked again. It opens no file of the observed program, and reads no field that hides
@@ -19,6 +24,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <wchar.h>
 
 #define ANSWER_MS 200
@@ -27,6 +33,8 @@
 #define MAX_TEXT 1024 /* UTF-16 units of one title or text */
 
 #define MAX_INPUT 4096 /* bytes of a field's new text */
+#define MAX_REQUEST 32768 /* bytes of one request to 'serve' */
+#define MAX_WORDS 8
 
 enum { DONE, WRITE_FAILED, BAD_USAGE, NO_WINDOW, NO_BUTTON, BUTTON_DISABLED, WINDOW_HUNG };
 
@@ -87,10 +95,23 @@ static const char *json_bool(BOOL value)
     return value ? "true" : "false";
 }
 
+/* What one request to 'serve' brings and takes away; NULL: stdin and stdout are meant. */
+typedef struct {
+    char *input;
+    size_t input_size;
+    Text output;
+} Request;
+
+static Request *served;
+
 /* stdout is written as bytes: the C runtime would change line ends and, on a console, the code page. */
 static int print(const Text *text, const wchar_t *path)
 {
     DWORD written = 0;
+    if (served != NULL && path == NULL) {
+        append(&served->output, text->data, text->size);
+        return DONE;
+    }
     HANDLE out = GetStdHandle(STD_OUTPUT_HANDLE);
     if (path != NULL)
         out = CreateFileW(path, GENERIC_WRITE, FILE_SHARE_READ, NULL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
@@ -241,7 +262,9 @@ static int list(const wchar_t *path)
         list_window(&out, windows.handles[i], i == windows.count - 1 ? windows.omitted : 0);
     }
     append_format(&out, "]\n");
-    return print(&out, path);
+    int printed = print(&out, path);
+    free(out.data);
+    return printed;
 }
 
 /* ---- acting ---- */
@@ -346,6 +369,7 @@ static int report(const char *result, const Search *search, int exit_code)
         append_format(&out, "null, \"hwnd\": null, \"hidden\": false}\n");
     }
     int written = print(&out, NULL);
+    free(out.data);
     return written == DONE ? exit_code : written;
 }
 
@@ -372,7 +396,11 @@ static BOOL read_input(wchar_t text[MAX_INPUT + 1])
 {
     char bytes[MAX_INPUT + 1];
     DWORD size = 0, used = 0;
-    while (used < sizeof bytes && ReadFile(GetStdHandle(STD_INPUT_HANDLE), bytes + used, sizeof bytes - used, &size, NULL) &&
+    if (served != NULL) {
+        used = served->input_size < sizeof bytes ? (DWORD)served->input_size : sizeof bytes;
+        memcpy(bytes, served->input, used);
+    }
+    while (served == NULL && used < sizeof bytes && ReadFile(GetStdHandle(STD_INPUT_HANDLE), bytes + used, sizeof bytes - used, &size, NULL) &&
            size > 0)
         used += size;
     int units = used == 0 ? 0 : MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, bytes, (int)used, text, MAX_INPUT);
@@ -415,15 +443,6 @@ static int close_window(const wchar_t *title)
     return report("closing", &search, DONE);
 }
 
-static int resident(void)
-{
-    MSG message;
-    CreateWindowExW(0, L"STATIC", L"winview resident", 0, 0, 0, 0, 0, NULL, NULL, GetModuleHandleW(NULL), NULL);
-    while (GetMessageW(&message, NULL, 0, 0) > 0)
-        DispatchMessageW(&message);
-    return DONE;
-}
-
 /* ---- command line ---- */
 
 static const wchar_t *option(int count, wchar_t **arguments, const wchar_t *name)
@@ -434,7 +453,8 @@ static const wchar_t *option(int count, wchar_t **arguments, const wchar_t *name
     return NULL;
 }
 
-int wmain(int count, wchar_t **arguments)
+/* Do what a command line asks for; BAD_USAGE when it asks for nothing that there is. */
+static int do_command(int count, wchar_t **arguments)
 {
     const wchar_t *command = count > 1 ? arguments[1] : L"";
     const wchar_t *window = option(count, arguments, L"--window"), *button = option(count, arguments, L"--button");
@@ -449,10 +469,118 @@ int wmain(int count, wchar_t **arguments)
         return fill(window, label, label ? 0 : number);
     if (wcscmp(command, L"close") == 0 && count == 4 && window)
         return close_window(window);
-    if (wcscmp(command, L"resident") == 0 && count == 2)
-        return resident();
-    fputs("usage: winview list [FILE] | click --window SUBSTRING --button TEXT | fill --window SUBSTRING (--label TEXT |"
-          " --number N) | close --window SUBSTRING | resident\n",
-          stderr);
     return BAD_USAGE;
+}
+
+/* ---- answering requests, for ever ---- */
+
+static int digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Hexadecimal to bytes, in place; the number of bytes, -1 when it is none. */
+static int from_hex(char *text)
+{
+    int size = 0;
+    for (; text[2 * size] != '\0'; size++) {
+        int high = digit(text[2 * size]), low = high < 0 ? -1 : digit(text[2 * size + 1]);
+        if (low < 0)
+            return -1;
+        text[size] = (char)(high << 4 | low);
+    }
+    return size;
+}
+
+static BOOL write_all(const char *data, size_t size)
+{
+    DWORD written = 0;
+    for (; size > 0; data += written, size -= written)
+        if (!WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), data, (DWORD)size, &written, NULL) || written == 0)
+            return FALSE;
+    return TRUE;
+}
+
+/* Answer one line. FALSE: it is no request, or nobody takes the answer. */
+static BOOL answer_request(char *line)
+{
+    static wchar_t words[MAX_WORDS][MAX_INPUT + 1];
+    wchar_t *arguments[MAX_WORDS + 1] = {L"winview"};
+    Request request = {0};
+    char head[64], *number = strtok(line, " "), *piece;
+    int count = 1;
+    while (number != NULL && (piece = strtok(NULL, " ")) != NULL) {
+        BOOL is_input = piece[0] == '=';
+        int size = from_hex(piece + is_input);
+        if (size < 0 || count > MAX_WORDS)
+            return FALSE;
+        if (is_input) {
+            request.input = piece + 1;
+            request.input_size = (size_t)size;
+            continue;
+        }
+        int units = size == 0 ? 0 : MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, piece, size, words[count - 1], MAX_INPUT);
+        words[count - 1][units] = L'\0';
+        arguments[count] = words[count - 1];
+        count++;
+    }
+    if (number == NULL)
+        return FALSE;
+    served = &request;
+    int code = do_command(count, arguments);
+    served = NULL;
+    snprintf(head, sizeof head, "%.20s %d %lu\n", number, code, (unsigned long)request.output.size);
+    BOOL told = write_all(head, strlen(head)) && write_all(request.output.data, request.output.size);
+    free(request.output.data);
+    return told;
+}
+
+static DWORD WINAPI answer_requests(void *unused)
+{
+    static char line[MAX_REQUEST];
+    size_t used = 0;
+    DWORD size;
+    (void)unused;
+    for (;;) {
+        char *end = memchr(line, '\n', used);
+        if (end != NULL) {
+            size_t taken = (size_t)(end + 1 - line);
+            *end = '\0';
+            if (!answer_request(line))
+                break;
+            memmove(line, line + taken, used - taken);
+            used -= taken;
+            SecureZeroMemory(line + used, sizeof line - used); /* a request may hold a secret */
+        } else if (used == sizeof line ||
+                   !ReadFile(GetStdHandle(STD_INPUT_HANDLE), line + used, (DWORD)(sizeof line - used), &size, NULL) || size == 0) {
+            break;
+        } else {
+            used += size;
+        }
+    }
+    ExitProcess(WRITE_FAILED);
+}
+
+/* The window's thread answers whoever sends to all windows; the other one asks windows, and may wait for them. */
+static int serve(void)
+{
+    MSG message;
+    CreateWindowExW(0, L"STATIC", L"winview resident", 0, 0, 0, 0, 0, NULL, NULL, GetModuleHandleW(NULL), NULL);
+    if (CreateThread(NULL, 0, answer_requests, NULL, 0, NULL) == NULL)
+        return WRITE_FAILED;
+    while (GetMessageW(&message, NULL, 0, 0) > 0)
+        DispatchMessageW(&message);
+    return DONE;
+}
+
+int wmain(int count, wchar_t **arguments)
+{
+    if (count == 2 && wcscmp(arguments[1], L"serve") == 0)
+        return serve();
+    int code = do_command(count, arguments);
+    if (code == BAD_USAGE)
+        fputs("usage: winview list [FILE] | click --window SUBSTRING --button TEXT | fill --window SUBSTRING (--label TEXT |"
+              " --number N) | close --window SUBSTRING | serve\n",
+              stderr);
+    return code;
 }

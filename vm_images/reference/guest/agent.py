@@ -13,9 +13,13 @@ Frames, both ways: one line of JSON, then the raw bytes that the line announces.
 A program runs in a session of its own; at its timeout the whole session's process group is killed. Output beyond
 ``cap`` is read and dropped, so that a program that floods neither blocks nor fills memory. The end of the input ends
 the agent.
+
+A guest script of ours (``SCRIPTS``) runs in a copy of the agent (fork) instead of a new Python: that is the larger part
+of what such a script costs, and seconds of each step in a virtual machine without hardware acceleration.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import selectors
@@ -23,12 +27,17 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from typing import IO, Any, BinaryIO
 
 import desktop_user
 
 Json = dict[str, Any]
 CHUNK = 256 * 1024
+PYTHON = "/usr/bin/python3"
+HERE = os.path.dirname(os.path.abspath(__file__))
+#: Modules beside this one, each with a ``main`` that answers one request on stdin and keeps nothing for the next.
+SCRIPTS = frozenset({"desktop", "inspect_files", "observe", "plant", "screen", "windows"})
 
 
 class Input:
@@ -50,8 +59,100 @@ class Input:
             pass
 
 
+def load_scripts() -> None:
+    """Have every script of ours ready; otherwise each is read when it is first asked for."""
+    for name in sorted(SCRIPTS):
+        importlib.import_module(name)
+
+
+class Forked:
+    """A guest script in a copy of this process; it offers what is used here of ``subprocess.Popen``."""
+
+    def __init__(self, name: str, user: str | None, environment: dict[str, str]) -> None:
+        try:
+            module = importlib.import_module(name)  # here, not in the copy: the next one finds it
+        except Exception as problem:
+            message = f"{name} cannot be loaded: {problem}"
+            raise ImportError(message) from problem
+        self.returncode: int | None = None
+        its_input, to_it = os.pipe()
+        from_it, its_output = os.pipe()
+        errors_from_it, its_errors = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            run_in_copy(module.main, user, environment, (its_input, its_output, its_errors))
+        for descriptor in (its_input, its_output, its_errors):
+            os.close(descriptor)
+        self.stdin: IO[bytes] = os.fdopen(to_it, "wb", buffering=0)
+        self.stdout: IO[bytes] = os.fdopen(from_it, "rb", buffering=0)
+        self.stderr: IO[bytes] = os.fdopen(errors_from_it, "rb", buffering=0)
+
+    def poll(self) -> int | None:
+        """Give the exit code, None while it runs."""
+        if self.returncode is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            if done:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; ``subprocess.TimeoutExpired`` when that does not come in time."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if end is not None and time.monotonic() >= end:
+                raise subprocess.TimeoutExpired("script", timeout or 0.0)
+            time.sleep(0.0005)
+        return code
+
+
+def run_in_copy(main: Any, user: str | None, environment: dict[str, str], streams: tuple[int, int, int]) -> None:
+    """Be the script: what a new process would have, and nothing of the agent's. Never returns."""
+    code = 1
+    try:
+        os.setsid()
+        for number, descriptor in enumerate(streams):
+            os.dup2(descriptor, number)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 65536)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir("/")
+        if user is not None:
+            desktop_user.become_user(user)
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+        main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def start(argv: list[str], user: str | None, environment: dict[str, str]) -> "Forked | subprocess.Popen[bytes]":
+    """Start a program: a script of ours in a copy of the agent, all else as it is asked for."""
+    folder, _, script = argv[1].rpartition("/") if len(argv) == 2 and argv[0] == PYTHON else ("", "", "")
+    if folder == HERE and script.removesuffix(".py") in SCRIPTS:
+        return Forked(script.removesuffix(".py"), user, environment)
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=environment,
+        cwd="/",
+        preexec_fn=None if user is None else lambda: desktop_user.become_user(user),  # noqa: PLW1509 (no threads)
+    )
+
+
 def pump(
-    process: "subprocess.Popen[bytes]", stdin: Input, end: float, cap: int
+    process: "Forked | subprocess.Popen[bytes]", stdin: Input, end: float, cap: int
 ) -> tuple[bytes, bytes, bool, bool, bool]:
     """Feed and drain a program until it closes its output or the time is over; give outputs, cuts and the timeout."""
     assert process.stdin is not None
@@ -109,17 +210,8 @@ def run(request: Json, stdin: Input) -> tuple[Json, bytes, bytes]:
     user = request.get("user")
     environment = dict(os.environ) if user is None else desktop_user.environment(user)
     try:
-        process = subprocess.Popen(
-            request["argv"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=environment,
-            cwd="/",
-            preexec_fn=None if user is None else lambda: desktop_user.become_user(user),  # noqa: PLW1509 (no threads)
-        )
-    except (OSError, subprocess.SubprocessError) as problem:
+        process = start(request["argv"], user, environment)
+    except (OSError, ImportError, subprocess.SubprocessError) as problem:
         reply |= {"errno": getattr(problem, "errno", None) or 1, "duration_s": 0.0}
         return reply, b"", str(problem).encode()
     out, err, out_cut, err_cut, timed_out = pump(process, stdin, end, int(request["cap"]))

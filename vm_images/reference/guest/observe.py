@@ -19,7 +19,6 @@ import errno
 import json
 import os
 import re
-import signal
 import stat
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 import desktop_user
+import windows
 
 MAX_PROCESSES = 2000
 MAX_ENTRIES = 20_000
@@ -363,38 +363,24 @@ def observe_tcp(_: object) -> Json:
 
 
 def observe_windows(_: object, limit_s: float) -> Json:
-    """List the windows of the desktop through winview.exe, run as the desktop user.
+    """List the windows of the desktop through winview.exe, which runs as the desktop user (windows.py).
 
     ``exit_code`` None: it did not answer in time and was killed. Standard output is passed on as it came, parsed in
-    ``json`` when it is JSON: a listing that cannot be read is evidence too.
+    ``json`` when it is JSON: a listing that cannot be read is evidence too. ``no_resident``: why a fresh program
+    was started for it; null when none was.
     """
-    argv = [desktop_user.WINE, f"{desktop_user.TOOLS}/winview.exe", "list"]
     began = time.monotonic()
     try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=desktop_user.environment(),
-            **desktop_user.as_user(desktop_user.USER),
-            start_new_session=True,
-        )
+        exit_code, output, why = windows.ask(["list"], "", limit_s)
     except (OSError, KeyError) as problem:
         return error_of(problem) if isinstance(problem, OSError) else {"error": "NO_DESKTOP_USER"}
     except subprocess.SubprocessError:
         return {"error": "NOT_STARTED"}
-    try:
-        output, _none = process.communicate(timeout=limit_s)
-        exit_code: int | None = process.returncode
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _none = process.communicate()
-        exit_code = None
     answer: Json = {
         "exit_code": exit_code,
         "elapsed_s": round(time.monotonic() - began, 4),
         "truncated": len(output) > MAX_WINDOWS_BYTES,
+        "no_resident": why,
     }
     output = output[:MAX_WINDOWS_BYTES]
     try:

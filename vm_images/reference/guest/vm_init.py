@@ -60,6 +60,7 @@ def port() -> str:
 
 def serve(device: str) -> None:
     """Answer whoever is connected to the port, one connection after the other, for ever."""
+    agent.load_scripts()  # once, before the machine is frozen
     descriptor = os.open(device, os.O_RDWR)
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
