@@ -118,6 +118,11 @@ fi
 if [ "$wants_browser" = yes ] && ! has chromium && ! has google-chrome; then
     lacks chromium "the browser that the tests look at pages with"
 fi
+# Tests lead a way into the real ones. An ssh server listens once it is installed, so nobody's own PC gets one for a test.
+if [ "$wants_browser" = yes ] && [ "${CI:-}" = true ]; then
+    has sshd || [ -x /usr/sbin/sshd ] || lacks openssh-server "the ssh server that the tests talk to"
+    has qemu-ga || [ -x /usr/sbin/qemu-ga ] || lacks qemu-guest-agent "QEMU's guest agent, which the tests talk to"
+fi
 
 install_missing
 

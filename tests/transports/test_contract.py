@@ -22,6 +22,7 @@ from harness.transports.api import OUTPUT_CAP_BYTES, Transport
 from harness.transports.docker_exec import DockerExecTransport
 from harness.transports.fake import FakeTransport
 from harness.transports.qga import QgaTransport
+from harness.transports.ssh import SshTransport
 from harness.transports.unix_socket import UnixSocketTransport
 from tests.transports import real_ways
 
@@ -69,8 +70,15 @@ def host_qga() -> Iterator[Path]:
         yield socket
 
 
+@pytest.fixture(scope="module")
+def host_sshd() -> Iterator[real_ways.Sshd]:
+    """Give an sshd that runs on this machine."""
+    with real_ways.sshd() as server:
+        yield server
+
+
 IN_GUESTS = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker_exec", "unix_socket")]
-REAL = ["qga", *IN_GUESTS]
+REAL = ["qga", "ssh", *IN_GUESTS]
 
 
 def way_of(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Way:
@@ -81,6 +89,10 @@ def way_of(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Way:
         socket = request.getfixturevalue("host_qga")
         made = QgaTransport(str(socket), helper=real_ways.helper())
         return Way(transport=made, folder=str(tmp_path), user="nobody", resident=f"qemu-ga.*{socket}", large_mib=32)
+    if name == "ssh":
+        server: real_ways.Sshd = request.getfixturevalue("host_sshd")
+        made_ssh = SshTransport(server.address, agent=server.agent)
+        return Way(transport=made_ssh, folder=str(tmp_path), user="nobody", resident=f"^{' '.join(server.agent)}")
     if name == "unix_socket":
         return Way(transport=UnixSocketTransport(request.getfixturevalue("virtual_machine")))
     provider: DockerProvider = request.getfixturevalue("docker_provider")
