@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from harness.rig import ROOT
+from tests.e2e.inserted_runs import INSTALLED, Inserted, suite_in
 
-WHERE = "/home/trader/.wine/drive_c/Program Files/DemoHTS"
-LOG = f"{WHERE}/logs/hts.log"
+LOG = f"{INSTALLED}/logs/hts.log"
 
 #: A gigabyte of a program's output, part of it no UTF-8.
 FLOOD = ["/bin/sh", "-c", r"printf '\377\376\n'; head -c 1073741824 /dev/zero"]
@@ -36,7 +35,7 @@ for n in range(1000000):
     else:
         os.link(first, str(n))
 """,
-    f"{WHERE}/crowd",
+    f"{INSTALLED}/crowd",
 ]
 #: A file that comes and goes, and one that grows, for as long as the guest lives.
 RESTLESS = [
@@ -44,7 +43,7 @@ RESTLESS = [
     "-c",
     'cd "$0" && (setsid sh -c "while :; do echo x > comes; rm comes; head -c 65536 /dev/zero >> grows; sleep .01; done"'
     " > /dev/null 2>&1 < /dev/null &)",
-    WHERE,
+    INSTALLED,
 ]
 #: Scenario to its command, the step that it stands before, and what the cell must say.
 CELLS = {
@@ -55,37 +54,15 @@ CELLS = {
 }
 
 
-def suite_in(folder: Path) -> Path:
-    whole = yaml.safe_load((ROOT / "scenarios" / "fresh-install.yaml").read_text(encoding="utf-8"))
-    for service in whole["services"]:
-        service["files"] = [str((ROOT / "scenarios" / name).resolve()) for name in service["files"]]
-    for name, (command, before, _) in CELLS.items():
-        at = next(n for n, step in enumerate(whole["steps"]) if before in step)
-        run = {"run": {"command": command, "user": "desktop", "timeout_s": 240}}
-        steps = [*whole["steps"][:at], run, *whole["steps"][at:]]
-        made = {**whole, "name": name, "steps": steps}
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(made, allow_unicode=True), encoding="utf-8")
-    suite = {
-        "schema": "hts-compat/suite/1",
-        "name": "floods",
-        "lab": "reference",
-        "images": ["reference"],
-        "builds": [{"recipe": str(ROOT / "seeds" / "hts" / "recipe.yaml"), "version": "1.0.0"}],
-        "products": [{"product": "none"}],
-        "scenarios": [f"{name}.yaml" for name in CELLS],
-        "jobs": 2,
-        "retries": 0,
-    }
-    path = folder / "floods.yaml"
-    path.write_text(yaml.safe_dump(suite, allow_unicode=True), encoding="utf-8")
-    return path
-
-
 @pytest.mark.guest
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("reference_image")
 def test_what_floods_is_cut_and_never_green_and_the_harness_stays_small(tmp_path: Path) -> None:
-    suite, out = suite_in(tmp_path), tmp_path / "reports"
+    scenarios = {
+        name: Inserted(command=command, before=before, timeout_s=240) for name, (command, before, _) in CELLS.items()
+    }
+    suite = suite_in(tmp_path, "floods", scenarios, products=[{"product": "none"}], retries=0)
+    out = tmp_path / "reports"
     done = subprocess.run(
         [sys.executable, "-m", "harness.cli", "run", str(suite), "--out", str(out), "--json"],
         cwd=ROOT,

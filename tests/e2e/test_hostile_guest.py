@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from harness.rig import ROOT
+from tests.e2e.inserted_runs import CLAMAV, INSTALLED, Inserted, suite_in
 
 #: Runs as the desktop user in the guest, in the install folder of the build.
 ATTACK = r"""
@@ -41,43 +41,12 @@ print("\x1b[31m::error::owned\n</script><script>alert(1)</script>")
 """
 
 
-def suite_in(folder: Path) -> Path:
-    whole = yaml.safe_load((ROOT / "scenarios" / "fresh-install.yaml").read_text(encoding="utf-8"))
-    whole["name"] = "attacked"
-    for service in whole["services"]:
-        service["files"] = [str((ROOT / "scenarios" / name).resolve()) for name in service["files"]]
-    at = next(n for n, step in enumerate(whole["steps"]) if "launch" in step)
-    where = "/home/trader/.wine/drive_c/Program Files/DemoHTS"
-    attack = {"command": ["/usr/bin/python3", "-c", ATTACK, where], "user": "desktop", "timeout_s": 30}
-    whole["steps"].insert(at, {"run": attack})
-    (folder / "attacked.yaml").write_text(yaml.safe_dump(whole, allow_unicode=True), encoding="utf-8")
-    suite = {
-        "schema": "hts-compat/suite/1",
-        "name": "hostile",
-        "lab": "reference",
-        "images": ["reference"],
-        "builds": [{"recipe": str(ROOT / "seeds" / "hts" / "recipe.yaml"), "version": "1.0.0"}],
-        "products": [
-            {
-                "product": "clamav",
-                "profile": "standard",
-                "signature_sets": str(ROOT / "seeds" / "signatures" / "clamav.yaml"),
-                "signatures": ["2026-11-04"],
-            }
-        ],
-        "scenarios": ["attacked.yaml"],
-        "jobs": 2,
-    }
-    path = folder / "hostile.yaml"
-    path.write_text(yaml.safe_dump(suite, allow_unicode=True), encoding="utf-8")
-    return path
-
-
 @pytest.mark.guest
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("reference_image")
 def test_nothing_that_a_guest_leaves_behind_acts_or_leads_out(tmp_path: Path) -> None:
-    suite, out = suite_in(tmp_path), tmp_path / "reports"
+    attack = Inserted(command=["/usr/bin/python3", "-c", ATTACK, INSTALLED], before="launch", timeout_s=30)
+    suite, out = suite_in(tmp_path, "hostile", {"attacked": attack}, products=[CLAMAV]), tmp_path / "reports"
     done = subprocess.run(
         [sys.executable, "-m", "harness.cli", "run", str(suite), "--out", str(out), "--json"],
         cwd=ROOT,
