@@ -19,6 +19,8 @@ from harness.providers.docker import DockerProvider
 from harness.rig import ROOT, image_at
 from tests.contributing import files_of_the_page, install
 
+pytest_plugins = ["tests.stuck"]
+
 #: Each run tries other examples, so many short runs find what a long one does; so does --hypothesis-profile=thorough.
 settings.register_profile("quick", max_examples=50, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
@@ -75,6 +77,4 @@ def example_plug_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 def vm_image() -> Image:
     """Give the reference guest as a virtual machine; it takes minutes to build, so it is asked for on its own."""
     image = image_at(ROOT / "vm_images" / "reference-vm")
-    if image is None:
-        pytest.skip("The image 'reference-vm' has not been built. Run 'make setup PROVIDER=qemu'.")
-    return image
+    return image or no_guest("The image 'reference-vm' has not been built. Run 'make setup PROVIDER=qemu'.")
