@@ -61,6 +61,9 @@ INSTALL_JOB = "install"
 LAUNCH_JOB = "launch"
 UNINSTALL_JOB = "uninstall"
 
+#: Subject of the event that names what a guest was leased from so that its protection was up from its first moment.
+LAYER = "layer"
+
 #: Says in the data of the last look that protection is sampled once more behind it (collector version 2).
 SAMPLED_BEHIND = "sampled_behind"
 UPDATE_JOB = "update"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from harness.attempt import Attempt, Blobs, Event, Kind, Role
+from harness.attempt import LAYER, Attempt, Blobs, Event, Kind, Role
 from harness.errors import Blame
 from harness.facts import Facts, StepSeen, StepStatus
 from harness.frozen import Frozen
@@ -105,7 +105,7 @@ class FileChange(Frozen):
 
 
 class AttemptEvidence(Frozen):
-    """Everything that one attempt has to show."""
+    """Everything that one attempt has to show. ``layer`` is the content of that in which its protection was up."""
 
     id: Named
     role: Role
@@ -132,6 +132,7 @@ class AttemptEvidence(Frozen):
     pictures: tuple[Picture, ...]
     excerpts: tuple[Excerpt, ...]
     excerpts_left_out: int
+    layer: Text = None
 
     @property
     def dialog(self) -> str | None:
@@ -214,7 +215,13 @@ def attempt_evidence(tried: Tried) -> AttemptEvidence:
         pictures=_pictures(attempt, facts),
         excerpts=excerpts,
         excerpts_left_out=left_out,
+        layer=_layer(attempt),
     )
+
+
+def _layer(attempt: Attempt) -> str | None:
+    contents = [event.data.get("content") for event in attempt.of(Kind.GUEST, subject=LAYER)]
+    return str(contents[0]) if contents else None
 
 
 def _order(tried: Tried) -> tuple[float, str, int, str]:

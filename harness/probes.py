@@ -93,6 +93,11 @@ def sentinels_of(plan: Plan) -> tuple[Known, ...]:
     return tuple(found)
 
 
+def harmless(cell: Cell) -> Cell:
+    """Give a cell with the good one's build and scenario in place of its own: all else is as it was asked."""
+    return cell.model_copy(update={"build": _GOOD, "scenario": SCENARIO, "older": None, "unsupported": None})
+
+
 def installer_of(build: Build) -> bytes | None:
     """Give the bytes of a probe's build; None for any other build."""
     return next((raw for known, raw in ((_GOOD, _GOOD_ZIP), (_BAD, _BAD_ZIP)) if known == build), None)

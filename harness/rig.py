@@ -12,9 +12,10 @@ from harness.errors import InputError, LabError
 from harness.image import Image
 from harness.load import LoadedSuite
 from harness.plan import Cell
-from harness.products import require
+from harness.products import code_of, require
+from harness.protection import Layer, protection_of
 from harness.providers import kit_of, provider_names
-from harness.providers.api import BuildsImages
+from harness.providers.api import BuildsImages, Freezes, ProviderKit
 from harness.providers.image_files import ImageFiles
 from harness.run_cell import Rig
 from harness.secret_source import secrets_for
@@ -114,7 +115,19 @@ def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
         installer=installers_of(loaded.suite.builds),
         service_files=service_files_of(loaded),
         secrets=secrets,
+        layer=layers_of(kit),
     )
+
+
+def layers_of(kit: ProviderKit) -> Callable[[Cell], Layer | None]:
+    """Give the function that finds the layer in which a cell's protection is up; where none are kept, it finds none."""
+
+    def layer(cell: Cell) -> Layer | None:
+        if cell.is_control or not isinstance(kit, Freezes):
+            return None
+        return kit.layer(cell.image, protection_of(cell, code=code_of(cell.product.name)))
+
+    return layer
 
 
 def sweep(run_id: str | None = None) -> int:

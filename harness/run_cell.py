@@ -17,7 +17,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from harness import look
-from harness.attempt import LAUNCH_JOB, SAMPLED_BEHIND, Attempt, AttemptMeta, Kind
+from harness.attempt import LAUNCH_JOB, LAYER, SAMPLED_BEHIND, Attempt, AttemptMeta, Kind
 from harness.build import Build
 from harness.deadline import Deadline
 from harness.errors import HarnessError, HostDown, InputError
@@ -26,11 +26,13 @@ from harness.image import Folder
 from harness.plan import Cell
 from harness.probes import installer_of
 from harness.products import adapter_of
-from harness.products.api import ComesUp, Product, Record, Tools
+from harness.products.api import ComesUp, Product, Record, Resumes, Tools
+from harness.protection import Layer
 from harness.providers.api import Endpoint, Lease, Provider, Reboots, ShowsScreen
 from harness.recorder import Recorder
 from harness.scenario import Step
 from harness.secret import Mask, Secret
+from harness.signature import Signature
 from harness.step_run import MACHINE_ANEW, StepEnd, StepRunner, tested_folders
 from harness.systems.api import GuestSystem
 from harness.transports.api import Transport
@@ -55,6 +57,7 @@ class Rig:
         installer: Gives a build's installer.
         service_files: Gives the files of one service of a cell, by file name.
         secrets: What scenarios enter into fields, by name.
+        layer: Gives what a cell's guest is leased from so that its protection is up already; None where there is none.
     """
 
     provider: Provider
@@ -64,6 +67,7 @@ class Rig:
     installer: Callable[[Build], Payload]
     service_files: Callable[[Cell, str], Mapping[str, bytes]]
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    layer: Callable[[Cell], Layer | None] = lambda _cell: None
 
     @property
     def mask(self) -> Mask:
@@ -105,7 +109,9 @@ def run_cell(
             on_stage("lease")
             name = f"{run_id}-{meta.nonce}"
             # An engine that is down makes no attempt at all: nothing was seen, and the guest is asked for again later.
-            lease = stack.enter_context(rig.provider.lease(cell.image, run_id=run_id, name=name, deadline=deadline))
+            layer = rig.layer(cell)
+            image = cell.image if layer is None else layer.image
+            lease = stack.enter_context(rig.provider.lease(image, run_id=run_id, name=name, deadline=deadline))
             # Inside the lease: once that is over, every guest looks lost.
             stack.enter_context(_trouble_recorded(recorder, lease))
             connect = partial(rig.connect, lease.endpoint)
@@ -123,7 +129,7 @@ def run_cell(
                 known=cell.product.known or cell.product.schedule,
             )
             product = rig.product(cell.product.name, tools)
-            product.arm(cell.product.schedule[0], deadline=deadline)
+            _protect(product, cell.product.schedule[0], layer, record, deadline)
             _start_services(cell, guest, rig, deadline)
             product.canary(tested_folders(cell, installed=False), when=When.BEFORE, deadline=deadline)
             product.sample(border=-1, deadline=deadline)
@@ -166,6 +172,19 @@ def run_cell(
     except (HarnessError, look.LookError) as error:
         _record_trouble(recorder, error, None)
     return recorder.attempt()
+
+
+def _protect(product: Product, signature: Signature, layer: Layer | None, record: Record, deadline: Deadline) -> None:
+    """Set the product up, or take it over where it is up already; either proves which set is loaded."""
+    if layer is None or not isinstance(product, Resumes):
+        product.arm(signature, deadline=deadline)
+        return
+    up = layer.protection
+    named = {"product": up.product, "profile": up.profile, "signature": up.signature.label, "code": up.code}
+    record(Kind.GUEST, LAYER, data={"content": layer.image.content, **named})
+    # Planted by us as well: the product's log, which is read from its beginning, has records of it.
+    record(Kind.PLANTED, data={"items": [dict(place) for place in layer.planted]})
+    product.resume(signature, deadline=deadline)
 
 
 def _checked(installer: Callable[[Build], Payload]) -> Callable[[Build], Payload]:

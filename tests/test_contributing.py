@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.machine import image_list
+from harness.cli.image import image_list
 from harness.doctor import image, plug_ins
 from harness.images import Images
 from harness.load import LoadedSuite, load_suite
@@ -69,8 +69,9 @@ def test_doctor_lists_both_plug_ins(example_plug_ins: Path) -> None:
 
 
 def test_the_page_s_image_is_listed_as_its_provider_knows_it(
-    example_plug_ins: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    example_plug_ins: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what this machine keeps is not the page's
     folder = example_plug_ins / "vm_images"
     assert image(folder / "example").detail == "content simulated-gu (example-lab)"
     stranger = tmp_path / "vm_images" / "stranger"

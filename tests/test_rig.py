@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import machine
+from harness.cli import image as image_face
 from harness.doctor import examine
 from harness.errors import InputError, LabError
 from harness.images import Images
@@ -50,11 +50,11 @@ def test_an_image_that_is_not_there_stands_for_itself_and_says_why(without_i386:
 def test_the_list_of_images_says_why_one_is_missing(
     without_i386: FakePrograms, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert machine.image_list(as_json=False) == 0
+    assert image_face.image_list(as_json=False) == 0
     lines = capsys.readouterr().out.splitlines()
     assert f"reference-32     {NOT_TO_BE_HAD}" in lines
     assert lines[0].endswith("run 'hts-compat image build reference'.")
-    assert machine.image_list(as_json=True) == 0
+    assert image_face.image_list(as_json=True) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["images"]}
     assert (rows["reference-32"]["built"], rows["reference-32"]["why_not"]) == (False, NOT_TO_BE_HAD)
 

@@ -1,4 +1,4 @@
-"""Driver. ``doctor`` and ``image``: what this machine has, what it lacks, and how to mend it."""
+"""Driver. ``doctor``: what this machine has, what it lacks, and how to mend it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from harness.cli import say
 from harness.cli.progress import progress
 from harness.cli.run import Asked, interruptible, load, open_store
 from harness.doctor import Examined, examine, labs
-from harness.errors import HarnessError, InputError, LabError
+from harness.errors import InputError
 from harness.lab_choice import Lab, choose
 from harness.plan import expand
 from harness.products import parser_of
 from harness.prove_rig import Proven, prove_rig
-from harness.providers import kit_of, provider_names
-from harness.providers.api import BuildsImages
-from harness.rig import AUTO, ROOT, image_at, image_files, make_rig, missing_image
+from harness.providers import provider_names
+from harness.rig import AUTO, ROOT, make_rig
 from harness.rig import sweep as sweep_guests
 from harness.session import Options, new_run_id
-from harness.yaml_files import load_expectations, load_image_definition
+from harness.yaml_files import load_expectations
 
 #: The cells by which the rig tests itself; what each must show stands beside it.
 RIG_SUITE = ROOT / "scenarios" / "suites" / "rig.yaml"
@@ -151,58 +150,3 @@ def _say_labs(found: Sequence[Lab], bad: Sequence[Examined]) -> None:
     if choice is not None and any(lab.complete for lab in found):
         say.line(f"'--provider auto' takes {choice.provider}, because {choice.why}")
     say.line("this machine can run the reference lab" if not bad else f"{len(bad)} needed things are missing")
-
-
-def image_build(name: str, *, as_json: bool) -> int:
-    """Build an image unless it is there."""
-    folder = ROOT / "vm_images" / name
-    if not (folder / "image.yaml").is_file():
-        known = ", ".join(p.parent.name for p in sorted((ROOT / "vm_images").glob("*/image.yaml")))
-        raise InputError(f"There is no image '{name}'.", hint=f"Images: {known}.")
-    definition = load_image_definition(folder / "image.yaml")
-    kit = kit_of(definition.provider)
-    if not isinstance(kit, BuildsImages):
-        raise InputError(
-            f"The image '{name}' is of the provider '{definition.provider}', which builds its images itself.",
-            hint="'hts-compat image list' says whether it is there.",
-        )
-    built = kit.make(
-        folder,
-        like=image_files(folder).like,
-        memory_mib=definition.resources.memory_mib,
-        cpus=definition.resources.cpus,
-        report=say.note,
-    )
-    if as_json:
-        say.data(asdict(built))
-    else:
-        done = "built" if built.made else "is there already"
-        say.line(
-            f"image {name} {done}: content {built.content[:12]}, {built.packages} packages, {built.duration_s:.1f} s"
-        )
-    return 0
-
-
-def image_list(*, as_json: bool, folder: Path = ROOT / "vm_images") -> int:
-    """List the images that are defined here, each as its own provider knows it."""
-    rows = [_image_row(path.parent) for path in sorted(folder.glob("*/image.yaml"))]
-    if as_json:
-        say.data({"images": rows})
-        return 0
-    for row in rows:
-        state = f"content {str(row['content'])[:12]}" if row["built"] else row["why_not"]
-        say.line(f"{row['name']:16} {state}")
-    return 0
-
-
-def _image_row(folder: Path) -> dict[str, object]:
-    """Say of one definition whether its image is there; what cannot be asked has not been built, and says why."""
-    definition = load_image_definition(folder / "image.yaml")
-    row: dict[str, object] = {"name": definition.name, "provider": definition.provider}
-    try:
-        found = image_at(folder)
-        why_not = None if found else missing_image(folder).missing
-    except HarnessError as error:
-        hint = error.hint if isinstance(error, LabError) else ""  # of a name that is wrong, the names are no fix
-        found, why_not = None, f"{error.summary} {hint}".strip()
-    return {**row, "built": found is not None, "content": found.content if found else None, "why_not": why_not}

@@ -233,17 +233,62 @@ def image_build(
     as_json: JsonOption = False,
 ) -> None:
     """Build an image, once: nothing is done when it is there. Exit: 0, 2, 5."""
-    from harness.cli import machine as face
+    from harness.cli import image as face
 
     raise typer.Exit(face.image_build(name, as_json=as_json))
 
 
+@image_app.command("freeze")
+def image_freeze(
+    name: Annotated[str, typer.Argument(metavar="IMAGE", help="A folder in vm_images/, of a virtual machine.")],
+    *,
+    suite: Annotated[Path, typer.Option("--suite", metavar="SUITE.yaml", help="Whose cells begin with it.")],
+    product: Annotated[str, typer.Option("--product", help="Of this product only; * and ? are wild.")] = "*",
+    profile: Annotated[str, typer.Option("--profile", help="With these settings only.")] = "*",
+    signature: Annotated[str, typer.Option("--signature", help="With this first signature only.")] = "*",
+    as_json: JsonOption = False,
+) -> None:
+    """Freeze guests with a product up, so that cells of a suite begin with it. Exit: 0, 2, 5."""
+    from harness.cli import image as face
+
+    wanted = face.Wanted(suite=suite, product=product, profile=profile, signature=signature)
+    raise typer.Exit(face.image_freeze(name, wanted, as_json=as_json))
+
+
 @image_app.command("list")
 def image_list(*, as_json: JsonOption = False) -> None:
-    """List the images, and whether each has been built. Exit: 0, 5."""
-    from harness.cli import machine as face
+    """List the images, whether each has been built, and the layers that are kept. Exit: 0, 5."""
+    from harness.cli import image as face
 
     raise typer.Exit(face.image_list(as_json=as_json))
+
+
+@image_app.command("check")
+def image_check(
+    name: Annotated[Optional[str], typer.Argument(metavar="[IMAGE]", help="A folder in vm_images/; else all.")] = None,  # noqa: UP045 - typer reads it
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the layers of virtual machines and compare them with what was made. Exit: 0 whole, 2, 5 not whole."""
+    from harness.cli import image as face
+
+    raise typer.Exit(face.image_check(name, as_json=as_json))
+
+
+@image_app.command("prune")
+def image_prune(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only named.")] = False,
+    layer: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--layer", metavar="LAYER", help="This one, needed or not, by the name that 'image list' gives."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete layers of virtual machines that no definition here needs; none that is in use. Exit: 0, 2, 5."""
+    from harness.cli import image as face
+
+    raise typer.Exit(face.image_prune(yes=yes, layer=layer, as_json=as_json))
 
 
 def main() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from typing import TYPE_CHECKING, cast
 
 from harness.errors import InputError
@@ -59,6 +62,21 @@ def adapter_of(product: str, tools: Tools) -> Product:
     if product in ADAPTERS:
         return cast("Callable[[Tools], Product]", _named(ADAPTERS[product]))(tools)
     return adapter_in(_brought(product))(tools)
+
+
+@cache
+def code_of(product: str) -> str:
+    """Give the sha256 of what sets a product up: all of the package that its adapter is in.
+
+    Raises:
+        InputError: There is no such product.
+    """
+    module = ADAPTERS[product].partition(":")[0] if product in ADAPTERS else f"{_brought(product).target}.adapter"
+    total = hashlib.sha256()
+    for file in sorted(files(module.rpartition(".")[0]).iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".py"):
+            total.update(file.name.encode() + b"\n" + file.read_bytes())
+    return total.hexdigest()
 
 
 def require(products: Iterable[str]) -> None:

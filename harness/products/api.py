@@ -80,6 +80,21 @@ class ComesUp(Protocol):
         ...
 
 
+@runtime_checkable
+class Resumes(Protocol):
+    """The ability to be taken over in a guest that was frozen with the product up (``harness.protection``)."""
+
+    def resume(self, signature: Signature, *, deadline: Deadline) -> None:
+        """Take over what ``arm`` did with this signature before the guest was frozen, and prove what ``arm`` proves.
+
+        Starts nothing. What the product was given is read back: it must be what ``arm`` would have given it.
+
+        Raises:
+            ProtectionNotProven: It is not, or the product does not react with exactly that set before the deadline.
+        """
+        ...
+
+
 class Product(Protocol):
     """One security product in one guest."""
 

@@ -18,7 +18,7 @@ from harness.image import Folder
 from harness.observation import Action, Layer
 from harness.products.api import Tools
 from harness.products.fake_log import LOG, MARKER_PREFIX, line_of
-from harness.products.probe import Item, Prober, push_proven
+from harness.products.probe import Item, Prober, push_proven, read_back
 from harness.signature import Signature
 
 DATABASE = "/run/hts-compat/fake/set.json"
@@ -114,6 +114,11 @@ class FakeProduct:
     def arm(self, signature: Signature, *, deadline: Deadline) -> None:
         """Load a set for the first time; see ``Product.arm``."""
         self.pin(signature, deadline=deadline)
+
+    def resume(self, signature: Signature, *, deadline: Deadline) -> None:
+        """Take over what runs; see ``Resumes.resume``."""
+        read_back(self._admin, json.dumps(_set_of(signature)).encode(), DATABASE, deadline=deadline)
+        self._prober.await_set(signature, deadline=deadline.sooner(PATIENCE_S))
 
     def pin(self, signature: Signature, *, deadline: Deadline) -> None:
         """Load another set; see ``Product.pin``."""

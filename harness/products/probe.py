@@ -184,13 +184,22 @@ def push_proven(admin: Transport, content: bytes, path: str, *, deadline: Deadli
         ProtectionNotProven: What lies in the guest is not what was sent.
     """
     admin.push(content, path, deadline=deadline, owner=owner)
+    read_back(admin, content, path, deadline=deadline)
+
+
+def read_back(admin: Transport, content: bytes, path: str, *, deadline: Deadline) -> None:
+    """See that what lies in the guest is what a product was to be given.
+
+    Raises:
+        ProtectionNotProven: It is not.
+    """
     try:
         found, cut = admin.pull(path, deadline=deadline)
     except FileNotFoundError:
         found, cut = b"", True
     if cut or found != content:
         msg = f"What was put into the guest at {path} did not arrive whole."
-        raise ProtectionNotProven(msg, detail=f"{len(content)} bytes were sent, {len(found)} were read back")
+        raise ProtectionNotProven(msg, detail=f"{len(content)} bytes are due, {len(found)} were read back")
 
 
 def is_denied(reaction: look.Planted) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from harness.deadline import Deadline
 from harness.frame import Frame
 from harness.image import Image
+from harness.protection import Layer, Protection
 from harness.transports.api import Transport
 
 
@@ -210,4 +213,116 @@ class BuildsImages(Protocol):
 
     def why_missing(self, folder: Path, *, like: Path | None) -> str:
         """Say in one sentence why there is no image of this folder, with what mends it."""
+        ...
+
+
+#: Sets a product up in a guest that is about to be frozen; gives every place at which it planted something.
+Arm = Callable[[Endpoint, Deadline], tuple[dict[str, str], ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenLayer:
+    """A layer that is there to be used; ``made`` is False when it had been there already. Seconds are this call's."""
+
+    layer: Layer
+    made: bool
+    duration_s: float
+
+
+@runtime_checkable
+class Freezes(Protocol):
+    """The ability of a kit to keep guests in which a protection is up, and to make guests of them."""
+
+    def layer(self, image: Image, up: Protection) -> Layer | None:
+        """Give what guests of an image with this protection up are leased from; None when nobody has frozen it."""
+        ...
+
+    def freeze(
+        self,
+        image: Image,
+        up: Protection,
+        *,
+        arm: Arm,
+        prove: Callable[[Layer], None],
+        report: Callable[[str], None],
+    ) -> FrozenLayer:
+        """Freeze a guest of an image with a protection up, unless that has been done.
+
+        Args:
+            image: What it is derived from.
+            up: What ``arm`` sets up.
+            arm: Called once, with the guest that is frozen behind it.
+            prove: Called with the layer before anybody else sees it; what it raises unmakes the layer.
+            report: Takes one line of progress at a time.
+
+        Raises:
+            ProtectionNotProven: The product did not get ready, or is not seen at work in a guest of the layer.
+            LabError: It cannot be made here; the hint says what is missing.
+        """
+        ...
+
+
+class LayerKind(StrEnum):
+    """What lies in a layer's folder."""
+
+    DISK = "disk"
+    TEMPLATE = "template"
+    PROTECTION = "protection"
+    UNFINISHED = "unfinished"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptLayer:
+    """One layer on this machine.
+
+    Attributes:
+        name: Of its folder, which is how it is asked for.
+        image: Name of the definition that it was made for; None when it does not say.
+        content: What guests of it are made of; None when none are.
+        protection: Product, profile and signature that are up in it; None when none is.
+        made_at: When it was finished.
+        size_bytes: What its files take on the disk, those that it shares with other layers too.
+        freed_bytes: What goes with it: files that no other layer has.
+        needed: Today's definitions, or a layer that is needed, are made with it.
+        held: A process uses it, or makes it.
+    """
+
+    name: str
+    kind: LayerKind
+    image: str | None
+    content: str | None
+    protection: str | None
+    made_at: datetime
+    size_bytes: int
+    freed_bytes: int
+    needed: bool
+    held: bool
+
+
+@runtime_checkable
+class KeepsLayers(Protocol):
+    """The ability of a kit to say what it keeps of images, whether that is whole, and to delete what nobody needs."""
+
+    def kept(
+        self, definitions: Sequence[tuple[Path, Path | None]], *, code_of: Callable[[str], str]
+    ) -> tuple[KeptLayer, ...]:
+        """Give every layer on this machine, needed or not, sorted by name.
+
+        Args:
+            definitions: The folder of each definition of this provider, and the one that its ``like`` names.
+            code_of: Gives today's digest of what sets a product up (``Protection.code``).
+        """
+        ...
+
+    def check(self, name: str) -> tuple[Fitness, ...]:
+        """Read all of one layer and compare it with what was made.
+
+        Raises:
+            InputError: There is no such layer.
+        """
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Delete a layer; False when a process uses or makes it, and it stays."""
         ...

@@ -102,6 +102,8 @@ def _timeline(cell: MatrixCell, evidence: CellEvidence | None) -> Iterator[str]:
         return
     beside = evidence.control
     yield f"Timeline of {_name(shown)}" + (f", beside {_name(beside)}" if beside is not None else "")
+    if shown.layer is not None:
+        yield f"  its guest began with the protection up (layer {_short(shown.layer, 16)})"
     samples = {sample.border: sample for sample in cell.protection.samples}
     for index, step in enumerate(shown.steps):
         control = beside.steps[index] if beside is not None and index < len(beside.steps) else None

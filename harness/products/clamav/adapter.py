@@ -22,7 +22,7 @@ from harness.image import Folder
 from harness.observation import Layer
 from harness.products.api import Tools
 from harness.products.clamav.sets import database_of, marker_text
-from harness.products.probe import Item, Prober, push_proven
+from harness.products.probe import Item, Prober, push_proven, read_back
 from harness.signature import Signature
 
 #: On the disk, as of a product that is installed: a reboot leaves it.
@@ -105,6 +105,15 @@ class ClamAv:
             msg = "ClamAV did not start in the guest."
             raise ProtectionNotProven(msg, detail=started.stderr[-2000:].decode("utf-8", "replace"))
         self._version = version_in(started.stdout)
+
+    def resume(self, signature: Signature, *, deadline: Deadline) -> None:
+        """Take over both as they run; see ``Resumes.resume``."""
+        read_back(self._admin, database_of(signature), str(DATABASE), deadline=deadline)
+        read_back(self._admin, self._conf().encode(), str(CONF), deadline=deadline)
+        said = self._admin.run(["clamd", "--version"], deadline=deadline.sooner(30.0))
+        self._tools.record(Kind.PRODUCT, "version", blob=said.stdout[:4096] + said.stderr[:4096])
+        self._version = version_in(said.stdout)
+        self._await(signature, deadline)
 
     def pin(self, signature: Signature, *, deadline: Deadline) -> None:
         """Put another set in place and reload; see ``Product.pin``.

@@ -21,11 +21,12 @@ from harness.image import Folder
 from harness.observation import Layer
 from harness.products.api import Tools
 from harness.products.fapolicyd.rules import CANARY_TAG, marker_tag, rules_of, tiny_program
-from harness.products.probe import Item, Prober, push_proven
+from harness.products.probe import Item, Prober, push_proven, read_back
 from harness.signature import Signature
 
 #: On the disk, as of a product that is installed: a reboot leaves it.
 LOG = "/var/lib/hts-compat/fapolicyd/decisions.log"
+CONF, TRUST = "/etc/fapolicyd/fapolicyd.conf", "/etc/fapolicyd/fapolicyd.trust"
 RULES = "/etc/fapolicyd/compiled.rules"
 #: One trusted file of ours: with an empty trust file every decision logs an error first.
 TRUSTED = "/opt/hts-compat/session"
@@ -71,14 +72,20 @@ class Fapolicyd:
 
     def arm(self, signature: Signature, *, deadline: Deadline) -> None:
         """Start with a rule set; see ``Product.arm``."""
-        trusted, _cut = self._admin.pull(TRUSTED, deadline=deadline)
-        entry = f"{TRUSTED} {len(trusted)} {hashlib.sha256(trusted).hexdigest()}\n"
-        self._admin.push(_CONF.encode(), "/etc/fapolicyd/fapolicyd.conf", deadline=deadline)
-        self._admin.push(entry.encode(), "/etc/fapolicyd/fapolicyd.trust", deadline=deadline)
-        version = self._admin.run(["/usr/bin/dpkg-query", "-W", "-f", "${Version}\n", "fapolicyd"], deadline=deadline)
-        self._tools.record(Kind.PRODUCT, "version", blob=version.stdout[:4096])
-        self._version = version.stdout.decode("ascii", "replace").strip()[:40] or None
+        self._admin.push(_CONF.encode(), CONF, deadline=deadline)
+        self._admin.push(self._trust(deadline), TRUST, deadline=deadline)
+        self._record_version(deadline)
         self._load(signature, deadline)
+
+    def resume(self, signature: Signature, *, deadline: Deadline) -> None:
+        """Take it over as it runs; see ``Resumes.resume``."""
+        read_back(self._admin, _CONF.encode(), CONF, deadline=deadline)
+        read_back(self._admin, self._trust(deadline), TRUST, deadline=deadline)
+        self._record_version(deadline)
+        rules, names = rules_of(signature)
+        read_back(self._admin, rules, RULES, deadline=deadline)
+        self._tools.record(Kind.PRODUCT, "rules", data={"names": dict(names)}, blob=rules)
+        self._await(signature, deadline)
 
     def pin(self, signature: Signature, *, deadline: Deadline) -> None:
         """Stop, and start with another rule set; see ``Product.pin``."""
@@ -116,6 +123,18 @@ class Fapolicyd:
         if not started.ok:
             msg = "fapolicyd did not start in the guest."
             raise ProtectionNotProven(msg, detail=started.stderr[-2000:].decode("utf-8", "replace"))
+        self._await(signature, deadline)
+
+    def _trust(self, deadline: Deadline) -> bytes:
+        trusted, _cut = self._admin.pull(TRUSTED, deadline=deadline)
+        return f"{TRUSTED} {len(trusted)} {hashlib.sha256(trusted).hexdigest()}\n".encode()
+
+    def _record_version(self, deadline: Deadline) -> None:
+        version = self._admin.run(["/usr/bin/dpkg-query", "-W", "-f", "${Version}\n", "fapolicyd"], deadline=deadline)
+        self._tools.record(Kind.PRODUCT, "version", blob=version.stdout[:4096])
+        self._version = version.stdout.decode("ascii", "replace").strip()[:40] or None
+
+    def _await(self, signature: Signature, deadline: Deadline) -> None:
         self._prober.await_set(signature, deadline=deadline.sooner(20.0))
         parts = {"engine": self._version, "policy": signature.label}
         self._tools.record(Kind.PRODUCT, "pinned", data={"version": self._version, "components": dict(parts)})

@@ -24,7 +24,7 @@ from harness.observation import Layer
 from harness.products.api import Tools
 from harness.products.guard.in_guest import LOG, ROOT
 from harness.products.guard.sets import CANARY_TEXT, marker_text, set_of
-from harness.products.probe import Item, Prober, push_proven
+from harness.products.probe import Item, Prober, push_proven, read_back
 from harness.signature import Signature
 
 PROFILES = {"standard"}
@@ -51,9 +51,14 @@ class Guard:
 
     def arm(self, signature: Signature, *, deadline: Deadline) -> None:
         """Start it with a set; see ``Product.arm``."""
-        program = files("harness.products.guard").joinpath("in_guest.py").read_bytes()
-        self._admin.push(program, PROGRAM, deadline=deadline)
+        self._admin.push(_program(), PROGRAM, deadline=deadline)
         self._load(signature, ["/bin/sh", "-c", _START], deadline)
+
+    def resume(self, signature: Signature, *, deadline: Deadline) -> None:
+        """Take it over as it runs; see ``Resumes.resume``."""
+        read_back(self._admin, _program(), PROGRAM, deadline=deadline)
+        read_back(self._admin, set_of(signature), SET, deadline=deadline)
+        self._await(signature, deadline)
 
     def pin(self, signature: Signature, *, deadline: Deadline) -> None:
         """Give it another set; see ``Product.pin``."""
@@ -85,6 +90,9 @@ class Guard:
         if not loaded.ok:
             msg = "The guard did not take its set in the guest."
             raise ProtectionNotProven(msg, detail=loaded.stderr[-2000:].decode("utf-8", "replace"))
+        self._await(signature, deadline)
+
+    def _await(self, signature: Signature, deadline: Deadline) -> None:
         self._prober.await_set(signature, deadline=deadline.sooner(20.0))
         # Asked once its reactions have proven which set is loaded: what it says of itself may be another.
         status = self._admin.run([PYTHON, PROGRAM, "status"], deadline=deadline.sooner(20.0))
@@ -99,6 +107,10 @@ def said(raw: bytes) -> dict[str, JsonValue]:
     except (ValueError, KeyError, TypeError):
         return {}
     return {"version": version, "components": {"engine": version, "definitions": definitions}}
+
+
+def _program() -> bytes:
+    return files("harness.products.guard").joinpath("in_guest.py").read_bytes()
 
 
 def _canary() -> Item:

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from harness.errors import LabError
 from harness.frozen import Frozen
 from harness.providers.api import Fitness
-from harness.providers.qemu.template import Template, again, load, templates_folder
+from harness.providers.qemu.layer import layers_folder
+from harness.providers.qemu.template import Template, again, load
 from harness.providers.qemu.tools import BUILD_TOOLS, TOOLS, accelerator_for, qemu_version
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -63,7 +64,7 @@ def check(*, private_mib: int, reserve_mib: int, available_mib: int) -> tuple[Fi
 def templates_here() -> tuple[Template, ...]:
     """Give every template of this user that can be read, the newest first."""
     found = []
-    for folder in templates_folder().glob("[!.]*"):
+    for folder in layers_folder().glob("[!.]*"):
         try:
             template = load(folder)
         except LabError:
@@ -97,7 +98,7 @@ def _accelerators(templates: tuple[Template, ...]) -> tuple[Fitness, ...]:
     frozen = sorted({template.about.accelerator for template in templates})
     lost = "kvm" in frozen and found.name != "kvm"
     detail = f"{found.name} ({found.why}); templates were frozen under {', '.join(frozen)}"
-    fix = f"Delete '{templates_folder()}' and build the images again." if lost else ""
+    fix = f"Delete '{layers_folder()}' and build the images again." if lost else ""
     return (Fitness(name="accelerator", ok=not lost, detail=detail, fix=fix, needed=frozen == ["kvm"]),)
 
 
@@ -121,7 +122,7 @@ def accelerator(
         under = _depends_on(kernel, version())
     except OSError as error:
         raise LabError(f"The kernel '{kernel}' is not there.", detail=str(error)) from error
-    note = templates_folder() / NOTE
+    note = layers_folder() / NOTE
     try:
         known = Accelerator.model_validate_json(note.read_bytes())
     except (OSError, ValidationError):
@@ -143,4 +144,4 @@ def _depends_on(kernel: Path, version: str) -> tuple[str, ...]:
     there = kernel.stat()
     access = "kvm opens" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "kvm does not open"
     boot = BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
-    return (version, f"{kernel} {there.st_size} {there.st_mtime_ns}", access, f"uid {os.getuid()}", boot)
+    return (version, f"kernel {there.st_size} {there.st_mtime_ns}", access, f"uid {os.getuid()}", boot)

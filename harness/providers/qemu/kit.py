@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.providers.api import Endpoint, FoundImage, MadeImage
+from harness.errors import LabError
+from harness.image import Image
+from harness.protection import Layer, Protection
+from harness.providers.api import Arm, Endpoint, Fitness, FoundImage, FrozenLayer, KeptLayer, MadeImage
+from harness.providers.build_command import BuildToolMissing
 from harness.providers.image_files import ImageFiles
+from harness.providers.qemu import freeze, shelf
 from harness.providers.qemu.provider import QemuProvider
-from harness.providers.qemu.template import find
+from harness.providers.qemu.recipe import template_recipe
+from harness.providers.qemu.template import find, load
+from harness.providers.qemu.tools import qemu_version
 from harness.transports.api import Transport
 from harness.transports.unix_socket import UnixSocketTransport
 
@@ -25,7 +32,11 @@ class QemuKit:
 
     def find(self, folder: Path, *, like: Path | None = None) -> FoundImage | None:
         """Find the template of exactly these files; see ``ProviderKit.find``."""
-        recipe = ImageFiles(folder=folder, like=like).recipe()
+        try:
+            version = qemu_version()
+        except BuildToolMissing:
+            return None  # a template is of the QEMU that froze it
+        recipe = template_recipe(ImageFiles(folder=folder, like=like), qemu_version=version)
         found = find(folder.name, recipe)
         if found is None:
             return None
@@ -48,8 +59,49 @@ class QemuKit:
             duration_s=built.duration_s,
         )
 
+    def layer(self, image: Image, up: Protection) -> Layer | None:
+        """Give the template in which a protection is up; see ``Freezes.layer``."""
+        parent = load(Path(image.reference)) if image.reference else None
+        if parent is None or parent.about.content != image.content:
+            return None
+        found = freeze.find(parent, up)
+        return None if found is None else freeze.layer_of(image, found)
+
+    def freeze(
+        self,
+        image: Image,
+        up: Protection,
+        *,
+        arm: Arm,
+        prove: Callable[[Layer], None],
+        report: Callable[[str], None],
+    ) -> FrozenLayer:
+        """Derive a template in which a protection is up; see ``Freezes.freeze``."""
+        parent = load(Path(image.reference)) if image.reference else None
+        if parent is None or parent.about.content != image.content:
+            raise LabError(f"There is no template of '{image.name}'.", hint=f"hts-compat image build {image.name}")
+        return freeze.freeze(parent, image, up, arm=arm, prove=prove, report=report)
+
+    def kept(
+        self, definitions: Sequence[tuple[Path, Path | None]], *, code_of: Callable[[str], str]
+    ) -> tuple[KeptLayer, ...]:
+        """Give every layer on this machine; see ``KeepsLayers.kept``."""
+        return shelf.kept(definitions, code_of=code_of)
+
+    def check(self, name: str) -> tuple[Fitness, ...]:
+        """Compare a layer with what was made; see ``KeepsLayers.check``."""
+        return shelf.check(name)
+
+    def remove(self, name: str) -> bool:
+        """Delete a layer that nobody uses; see ``KeepsLayers.remove``."""
+        return shelf.remove(name)
+
     def why_missing(self, folder: Path, *, like: Path | None) -> str:
         """Say why there is no template; see ``BuildsImages.why_missing``."""
         del like
         name = folder.name
+        try:
+            qemu_version()
+        except BuildToolMissing as error:
+            return f"The image '{name}' cannot be used: {error.summary} {error.hint}"
         return f"The image '{name}' has not been built from these files: run 'hts-compat image build {name}'."

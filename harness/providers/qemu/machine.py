@@ -131,6 +131,16 @@ def fingerprint(hardware: Hardware, *, qemu_version: str) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
+def any_fingerprint(*, qemu_version: str) -> str:
+    """Give the sha256 of what all machines have in common, whatever their size and accelerator."""
+    sizes = [
+        Hardware(accelerator=name, memory_mib=1, cpus=1, kernel=Path("KERNEL"), initrd=Path("INITRD"))
+        for name in ("kvm", "tcg")
+    ]
+    words = [fingerprint(hardware, qemu_version=qemu_version) for hardware in sizes]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+
 def _escaped(path: Path) -> str:
     """Write a path into an option, where a comma is written twice."""
     return str(path).replace(",", ",,")

@@ -23,7 +23,7 @@ from harness.providers.qemu import clone
 from harness.providers.qemu.fitness import check
 from harness.providers.qemu.machine import fingerprint
 from harness.providers.qemu.reboot import reboot
-from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, Template, again, load
+from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, again, load
 from harness.providers.qemu.tools import qemu_version
 from harness.transports.unix_socket import UnixSocketTransport
 
@@ -79,8 +79,9 @@ class QemuProvider:
             clone.make_overlay(held.template.file(DISK), places.disk)
             machine = clone.RunningMachine(held.template.hardware, places, incoming=True, deadline=deadline)
             try:
-                _restore(machine, held.template, deadline)
-                _first_command(str(places.agent_socket), about.nonce, deadline)
+                restore(machine, held.template.file(STATE), deadline)
+                go_on(machine, deadline)
+                first_command(str(places.agent_socket), about.nonce, deadline)
                 with machine.watched():
                     yield _QemuLease(machine, Endpoint(transport=TRANSPORT, address=str(places.agent_socket)))
             finally:
@@ -113,16 +114,20 @@ class QemuProvider:
             return held
 
 
-def _restore(machine: clone.RunningMachine, template: Template, deadline: Deadline) -> None:
-    """Give a paused machine the template's state and let it go on."""
+def restore(machine: clone.RunningMachine, state: Path, deadline: Deadline) -> None:
+    """Give a machine that waits the state of a template; it is paused then, and ready to go on.
+
+    Raises:
+        LabError: The state is none of this machine, or could not be restored before the deadline.
+    """
     monitor = machine.monitor
     ignore_memory = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
     monitor.command("migrate-set-capabilities", ignore_memory, deadline=deadline)
-    state = os.open(template.file(STATE), os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        monitor.hand_over(state, "state", deadline=deadline)
+        monitor.hand_over(descriptor, "state", deadline=deadline)
     finally:
-        os.close(state)
+        os.close(descriptor)
     monitor.command("migrate-incoming", {"uri": "fd:state"}, deadline=deadline)
     monitor.await_migration(deadline=deadline)
     # Restored is not yet ready: 'cont' before that would race.
@@ -130,10 +135,14 @@ def _restore(machine: clone.RunningMachine, template: Template, deadline: Deadli
         answer = monitor.command("query-status", deadline=deadline)
         if isinstance(answer, dict) and answer.get("status") in {"paused", "prelaunch"}:
             break
-    monitor.command("cont", deadline=deadline)
 
 
-def _first_command(socket: str, nonce: str, deadline: Deadline) -> None:
+def go_on(machine: clone.RunningMachine, deadline: Deadline) -> None:
+    """Let a paused machine go on."""
+    machine.monitor.command("cont", deadline=deadline)
+
+
+def first_command(socket: str, nonce: str, deadline: Deadline) -> None:
     """Set the clock, which stood since the template was frozen, and see that the guest is the template's clone."""
     way_in = UnixSocketTransport(socket)
     try:

@@ -1,28 +1,37 @@
 """Driver. A frozen virtual machine: booted once, with its desktop up, and forked for every guest.
 
 A template is a folder: kernel, initial RAM disk, a disk, the machine's memory and the state of its devices, and a
-``template.json`` with the sha256 of each. Its memory is loaded once into a sealed memfd, which nothing can write to any
-more, and every clone maps that privately: what a clone changes is its own (memfd_create(2), F_SEAL_WRITE).
+``template.json`` with the sha256 of each. What comes from another layer is a hard link, so that no layer needs another
+one's folder. Its memory is loaded once into a sealed memfd, which nothing can write to any more, and every clone maps
+that privately: what a clone changes is its own (memfd_create(2), F_SEAL_WRITE).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
 from harness.errors import LabError
 from harness.frozen import Frozen
-from harness.providers.build_command import cache_folder
+from harness.protection import Protection
+from harness.providers.qemu.layer import layers_folder
 from harness.providers.qemu.machine import Hardware
 
 ABOUT = "template.json"
+#: Of ``template.json``. A template of another format has not been made, as far as this version can tell.
+FORMAT = 2
 KERNEL, INITRD, BASE, DISK, MEMORY, STATE = "vmlinuz", "initrd", "base.qcow2", "disk.qcow2", "memory", "state"
+#: In the template of a protection: the disk of the template that it was derived from, on which its own lies.
+UNDER = "under.qcow2"
 
 #: Where the nonce lies in a guest, in memory alone: a guest that shows it is a clone of this template.
 NONCE_FILE = "/run/hts-compat/template-nonce"
@@ -32,11 +41,27 @@ _PIECE_BYTES = 1 << 20
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-class About(Frozen):
-    """What a template says of itself. ``files`` holds the sha256 of each of its files."""
+class Protected(Frozen):
+    """What is up in a template that was derived from another one; ``parent`` is that one's content.
 
+    ``planted`` holds every place at which something was planted while it was set up.
+    """
+
+    parent: str
+    protection: Protection
+    planted: tuple[dict[str, str], ...]
+
+
+class About(Frozen):
+    """What a template says of itself. ``files`` holds the sha256 of each of its files.
+
+    ``disk`` is the recipe of the disk layer that it was booted from; ``recipe`` is its own.
+    """
+
+    format: int = FORMAT
     name: str
     recipe: str
+    disk: str
     fingerprint: str
     qemu_version: str
     accelerator: str
@@ -45,6 +70,7 @@ class About(Frozen):
     nonce: str
     packages: int
     files: dict[str, str]
+    protected: Protected | None = None
 
     @property
     def content(self) -> str:
@@ -76,14 +102,9 @@ class Template:
         )
 
 
-def templates_folder() -> Path:
-    """Give where templates are kept."""
-    return cache_folder() / "qemu"
-
-
 def folder_of(name: str, recipe: str) -> Path:
     """Give the folder of a recipe's template, whether it is there or not."""
-    return templates_folder() / f"{name}-{recipe[:16]}"
+    return layers_folder() / f"{name}-{recipe[:16]}"
 
 
 def find(name: str, recipe: str) -> Template | None:
@@ -97,18 +118,29 @@ def find(name: str, recipe: str) -> Template | None:
 
 
 def load(folder: Path) -> Template | None:
-    """Read what a template says of itself; None when there is none in the folder.
+    """Read what a template says of itself; None when there is none in the folder, or one of another format.
 
     Raises:
         LabError: There is one that cannot be read.
     """
     try:
-        return Template(folder=folder, about=About.model_validate_json((folder / ABOUT).read_bytes()))
+        raw = (folder / ABOUT).read_bytes()
+        if _is_of_another_format(raw):
+            return None
+        return Template(folder=folder, about=About.model_validate_json(raw))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
         msg = f"The template in '{folder}' cannot be read."
         raise LabError(msg, detail=str(error)[:500], hint="Delete the folder and build its image again.") from error
+
+
+def _is_of_another_format(raw: bytes) -> bool:
+    try:
+        said = json.loads(raw)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and "recipe" in said and said.get("format") != FORMAT
 
 
 def write_about(folder: Path, about: About) -> None:
@@ -128,7 +160,15 @@ class Held:
             LabError: A file is missing, cut or changed.
         """
         self.template = template
-        for name in (KERNEL, INITRD, BASE, DISK, STATE):
+        self._lock = _locked(template)
+        try:
+            self._check_and_load(template)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _check_and_load(self, template: Template) -> None:
+        for name in sorted({KERNEL, INITRD, BASE, DISK, STATE, *template.about.files} - {MEMORY}):
             _check(template, name, _digest_of_file(template, name))
         self._memory = os.memfd_create(f"hts-{template.about.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -146,6 +186,7 @@ class Held:
     def close(self) -> None:
         """Let go of the memory; clones that run keep theirs."""
         os.close(self._memory)
+        self._lock.close()
 
     def _load(self) -> str:
         """Copy the memory, leaving its holes holes, and give the sha256 of all of it."""
@@ -161,8 +202,47 @@ class Held:
                         os.pwrite(self._memory, piece, at)
                     at += len(piece)
         except OSError as error:
-            raise _unusable(self.template, MEMORY, str(error)) from error
+            raise unusable(self.template, MEMORY, str(error)) from error
         return total.hexdigest()
+
+
+@contextlib.contextmanager
+def held(template: Template) -> Iterator[None]:
+    """Keep a template from being removed; see ``removable``.
+
+    Raises:
+        LabError: It has been removed.
+    """
+    with _locked(template):
+        yield
+
+
+@contextlib.contextmanager
+def removable(folder: Path) -> Iterator[bool]:
+    """Tell whether nobody holds a template, and let nobody begin to while the context lasts."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context((folder / ABOUT).open("rb"))
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        except FileNotFoundError:
+            yield True  # never finished, or of another version: nobody can hold it
+        else:
+            yield True
+
+
+def _locked(template: Template) -> BinaryIO:
+    """Open a template's own description under a shared lock (flock(2)), which lasts as long as the file is open."""
+    try:
+        stream = template.file(ABOUT).open("rb")
+    except OSError as error:
+        raise unusable(template, ABOUT, str(error)) from error
+    fcntl.flock(stream, fcntl.LOCK_SH)  # who removes a template has it for the moment of a rename
+    if not template.file(ABOUT).exists():
+        stream.close()
+        raise unusable(template, ABOUT, "it was removed meanwhile")
+    return stream
 
 
 def digest_of(path: Path) -> str:
@@ -178,15 +258,16 @@ def _digest_of_file(template: Template, name: str) -> str:
     try:
         return digest_of(template.file(name))
     except OSError as error:
-        raise _unusable(template, name, str(error)) from error
+        raise unusable(template, name, str(error)) from error
 
 
 def _check(template: Template, name: str, found: str) -> None:
     if found != template.about.files.get(name):
-        raise _unusable(template, name, f"its sha256 is {found}")
+        raise unusable(template, name, f"its sha256 is {found}")
 
 
-def _unusable(template: Template, name: str, why: str) -> LabError:
+def unusable(template: Template, name: str, why: str) -> LabError:
+    """Say that a file of a template is not what was frozen."""
     msg = f"The file '{name}' of the template '{template.about.name}' is missing or changed."
     return LabError(msg, detail=why, hint=again(template))
 

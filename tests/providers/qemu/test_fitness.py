@@ -121,7 +121,7 @@ def frozen(tmp_path: Path, kind: str) -> None:
     folder.mkdir()
     (folder / "vmlinuz").write_bytes(b"kernel")
     files = {"vmlinuz": "0" * 64}
-    texts = dict.fromkeys(("name", "recipe", "fingerprint", "qemu_version", "nonce"), "x")
+    texts = dict.fromkeys(("name", "recipe", "disk", "fingerprint", "qemu_version", "nonce"), "x")
     sizes = {"memory_mib": 8, "cpus": 1, "packages": 1}
     write_about(folder, About.model_validate({**texts, **sizes, "accelerator": kind, "files": files}))
 

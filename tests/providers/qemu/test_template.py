@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,50 +10,15 @@ from pathlib import Path
 import pytest
 
 from harness.errors import LabError
-from harness.providers.qemu.template import (
-    ABOUT,
-    BASE,
-    DISK,
-    INITRD,
-    KERNEL,
-    MEMORY,
-    STATE,
-    About,
-    Held,
-    Template,
-    digest_of,
-    load,
-    write_about,
-)
-
-FILES = (KERNEL, INITRD, BASE, DISK, MEMORY, STATE)
+from harness.providers.qemu.template import ABOUT, MEMORY, Held, Template, load
+from tests.providers.qemu.small_templates import FILES, describe, loaded, write_files
 
 
 @pytest.fixture
 def template(tmp_path: Path) -> Template:
-    for name in FILES:
-        (tmp_path / name).write_bytes(name.encode() * 100)
-    with (tmp_path / MEMORY).open("wb") as stream:
-        stream.write(b"begin")
-        stream.truncate(8 << 20)
-        stream.seek(5 << 20)
-        stream.write(b"middle")
-    about = About(
-        name="reference-vm",
-        recipe="r" * 64,
-        fingerprint="f" * 64,
-        qemu_version="7.2",
-        accelerator="tcg",
-        memory_mib=8,
-        cpus=1,
-        nonce="n" * 32,
-        packages=3,
-        files={name: digest_of(tmp_path / name) for name in FILES},
-    )
-    write_about(tmp_path, about)
-    found = load(tmp_path)
-    assert found is not None
-    return found
+    write_files(tmp_path)
+    describe(tmp_path)
+    return loaded(tmp_path)
 
 
 @pytest.fixture
@@ -110,6 +76,14 @@ def test_the_content_is_another_when_any_file_or_the_machine_is(template: Templa
         seen.add(about.model_copy(update={"files": {**about.files, name: "0" * 64}}).content)
     seen.add(about.model_copy(update={"fingerprint": "e" * 64}).content)
     assert len(seen) == len(FILES) + 2
+
+
+def test_a_template_of_another_format_has_not_been_made(template: Template) -> None:
+    about = template.folder / ABOUT
+    said = json.loads(about.read_text())
+    for other in ({**said, "format": 3}, {key: said[key] for key in said if key not in {"format", "disk"}}):
+        about.write_text(json.dumps(other))
+        assert load(template.folder) is None
 
 
 def test_a_template_that_says_nonsense_is_told_with_what_to_do(tmp_path: Path) -> None:

@@ -1,12 +1,10 @@
 #!/usr/bin/python3
 """The first process of a reference guest that is a virtual machine: what a container's engine does, and the agent.
 
-Mounts, the loopback device, then by the kernel's command line: ``hts.prepare`` runs prepare.sh once and switches off;
-without it the desktop session is started and the agent answers on the virtio port. It reaps, and never ends: the
-kernel panics when it does.
+Mounts, the loopback device, then the desktop session is started and the agent answers on the virtio port. It reaps, and
+never ends: the kernel panics when it does.
 """
 
-import ctypes
 import os
 import select
 import signal
@@ -20,7 +18,6 @@ import agent
 PORT_NAME = "org.hts-compat.agent.0"
 #: A keyboard and a pointer that programs can read; nothing else asks for them without udev.
 INPUT_MODULES = ("evdev", "virtio_input")
-PREPARED_FILE = "/etc/hts-compat/prepared"
 TOOLS = "/opt/hts-compat"
 
 #: What is mounted where, in order: source, target, kind, options. Source: mount(8).
@@ -77,25 +74,11 @@ def serve(device: str) -> None:
                 print(f"agent: {problem}", file=sys.stderr, flush=True)
 
 
-def switch_off() -> None:
-    """Write everything and cut the power. Source: reboot(2), RB_POWER_OFF."""
-    os.sync()
-    subprocess.run(["/bin/mount", "-o", "remount,ro", "/"], check=False)
-    os.sync()
-    ctypes.CDLL(None).reboot(0x4321FEDC)
-
-
 def main() -> None:
     """Be the first process."""
     os.environ["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     os.environ["HOME"] = "/root"
     mount_all()
-    if "hts.prepare" in Path("/proc/cmdline").read_text().split():
-        done = subprocess.run(["/bin/sh", f"{TOOLS}/prepare.sh"], stdin=subprocess.DEVNULL, check=False)
-        print(f"hts-compat: prepared, exit code {done.returncode}", flush=True)
-        if done.returncode == 0:
-            Path(PREPARED_FILE).write_text("yes\n")
-        switch_off()
     if os.fork() == 0:
         serve(port())
     subprocess.Popen(["/usr/bin/python3", f"{TOOLS}/session"], stdin=subprocess.DEVNULL, start_new_session=True)

@@ -1,0 +1,185 @@
+"""Driver. All layers of virtual machines on this machine: which there are, whether each is whole, what may go.
+
+Nothing that a process uses or makes is touched: it holds a lock (``template.held``, ``layer.locked``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.errors import InputError, LabError
+from harness.providers.api import Fitness, KeptLayer, LayerKind
+from harness.providers.image_files import ImageFiles
+from harness.providers.qemu import disk, layer, recipe, template
+from harness.providers.qemu.machine import fingerprint
+from harness.providers.qemu.template import Template
+from harness.providers.qemu.tools import qemu_version
+
+_REMOVED = ".removed"
+
+
+def kept(definitions: Sequence[tuple[Path, Path | None]], *, code_of: Callable[[str], str]) -> tuple[KeptLayer, ...]:
+    """Give every layer; see ``KeepsLayers.kept``."""
+    folders = _folders()
+    made_by = _recipes(definitions)
+    contents = {
+        found.about.content
+        for found in (_template(folder) for folder in folders)
+        if found is not None and found.about.protected is None and found.about.recipe in made_by
+    }
+    return tuple(_kept(folder, made_by, contents, code_of) for folder in folders)
+
+
+def check(name: str) -> tuple[Fitness, ...]:
+    """Compare one layer with what was made; see ``KeepsLayers.check``."""
+    folder = _folder(name)
+    again = f"hts-compat image prune --layer {name} --yes, then make it again"
+    found = _template(folder)
+    below = disk.load(folder) if found is None else None
+    if found is None and below is None:
+        return (Fitness(name=name, ok=False, detail="it was never finished, or is of another version", fix=again),)
+    sums = found.about.files if found is not None else below.about.files if below is not None else {}
+    checked = [_checked(folder / file, sums[file], again) for file in sorted(sums)]
+    if found is not None:
+        checked.append(_same_machine(found, again))
+    return tuple(checked)
+
+
+def remove(name: str) -> bool:
+    """Delete one layer; see ``KeepsLayers.remove``."""
+    folder = _folder(name)
+    with ExitStack() as stack:
+        if not stack.enter_context(layer.unlocked(_made_as(folder))):
+            return False
+        if not stack.enter_context(template.removable(folder)):
+            return False
+        # Out of sight at once, so that nobody who comes meanwhile begins with half of it.
+        going = folder.with_name(f".{folder.name.lstrip('.')}{_REMOVED}")
+        if going != folder:
+            shutil.rmtree(going, ignore_errors=True)
+            folder.rename(going)
+    shutil.rmtree(going)
+    return True
+
+
+def _folders() -> list[Path]:
+    root = layer.layers_folder()
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _folder(name: str) -> Path:
+    folder = layer.layers_folder() / name
+    if folder not in _folders():  # listed, not tried: '..' is a folder too
+        raise InputError(f"There is no layer '{name}'.", hint="'hts-compat image list' names all of them.")
+    return folder
+
+
+def _made_as(folder: Path) -> Path:
+    """Give the layer that a dot-folder was to become; a layer's own folder is its own."""
+    name = folder.name
+    return folder if not name.startswith(".") else folder.with_name(name.strip(".").rpartition(".")[0] or name)
+
+
+def _recipes(definitions: Sequence[tuple[Path, Path | None]]) -> frozenset[str]:
+    """Give the recipes of all disks and templates that today's definitions are made of."""
+    version = qemu_version()
+    found: set[str] = set()
+    for folder, like in definitions:
+        files = ImageFiles(folder=folder, like=like)
+        found |= {recipe.disk_recipe(files), recipe.template_recipe(files, qemu_version=version)}
+    return frozenset(found)
+
+
+def _template(folder: Path) -> Template | None:
+    try:
+        return template.load(folder)
+    except LabError:
+        return None
+
+
+def _kept(folder: Path, made_by: frozenset[str], contents: set[str], code_of: Callable[[str], str]) -> KeptLayer:
+    found, below = _template(folder), disk.load(folder)
+    size_bytes, freed_bytes = _sizes(folder)
+    kind, image, content, protection, needed = LayerKind.UNREADABLE, None, None, None, False
+    if folder.name.startswith("."):
+        kind = LayerKind.UNFINISHED
+    elif found is not None:
+        image, content = found.about.name, found.about.content
+        kind, needed = LayerKind.TEMPLATE, found.about.recipe in made_by
+        of = found.about.protected
+        if of is not None:
+            up = of.protection
+            kind, protection = LayerKind.PROTECTION, f"{up.product}@{up.signature.label} ({up.profile})"
+            needed = of.parent in contents and _code(up.product, code_of) == up.code
+    elif below is not None:
+        kind, image, needed = LayerKind.DISK, below.about.name, below.about.recipe in made_by
+    return KeptLayer(
+        name=folder.name,
+        kind=kind,
+        image=image,
+        content=content,
+        protection=protection,
+        made_at=datetime.fromtimestamp(folder.stat().st_mtime, UTC),
+        size_bytes=size_bytes,
+        freed_bytes=freed_bytes,
+        needed=needed,
+        held=_is_held(folder),
+    )
+
+
+def _code(product: str, code_of: Callable[[str], str]) -> str | None:
+    try:
+        return code_of(product)
+    except InputError:
+        return None  # its package is not installed any more
+
+
+def _is_held(folder: Path) -> bool:
+    with layer.unlocked(_made_as(folder)) as nobody_makes, template.removable(folder) as nobody_uses:
+        return not (nobody_makes and nobody_uses)
+
+
+def _sizes(folder: Path) -> tuple[int, int]:
+    """Give the bytes on the disk of all files, and of those that have no other name. Source: stat(2), 512 a block."""
+    size_bytes = freed_bytes = 0
+    for status in _statuses(folder):
+        size_bytes += status[0]
+        freed_bytes += status[0] if status[1] == 1 else 0
+    return size_bytes, freed_bytes
+
+
+def _statuses(folder: Path) -> Iterator[tuple[int, int]]:
+    for path in folder.rglob("*"):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue  # of a layer that is being made
+        if path.is_file():
+            yield status.st_blocks * 512, status.st_nlink
+
+
+def _checked(file: Path, sha256: str, again: str) -> Fitness:
+    try:
+        found = template.digest_of(file)
+    except OSError as error:
+        return Fitness(name=file.name, ok=False, detail=f"cannot be read ({error.strerror})", fix=again)
+    if found != sha256:
+        return Fitness(name=file.name, ok=False, detail=f"changed since it was made: sha256 {found}", fix=again)
+    return Fitness(name=file.name, ok=True, detail=f"sha256 {sha256[:12]}")
+
+
+def _same_machine(found: Template, again: str) -> Fitness:
+    version = qemu_version()
+    about = found.about
+    if about.qemu_version != version:
+        detail = f"frozen by {about.qemu_version}, here is {version}"
+        return Fitness(name="machine", ok=False, detail=detail, fix=again)
+    if fingerprint(found.hardware, qemu_version=version) != about.fingerprint:
+        return Fitness(name="machine", ok=False, detail="frozen with another command line", fix=again)
+    return Fitness(
+        name="machine", ok=True, detail=f"{version}, {about.accelerator}, fingerprint {about.fingerprint[:12]}"
+    )
