@@ -8,6 +8,7 @@
 4. What fails often is waited for, and then given up (``turns``).
 5. Cells whose end is known go before the others, and keep watch (``watch``).
 6. ``stop`` ends a run cleanly: no new guest is leased, what runs is finished and kept. A full disk does the same.
+7. Guests that a provider keeps ready end with the run, however it ends.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from harness.judge import Judged, Parsers, judge
 from harness.judgement import Judgement
 from harness.plan import Cell, Plan
 from harness.probes import cells_of, probes_of
+from harness.providers.api import KeepsGuestsReady
 from harness.run_cell import Rig
 from harness.standing import HOST, IMAGE, Patience
 from harness.stop_switch import Clock, StopSwitch, SystemClock
@@ -112,7 +114,7 @@ def run(
         InputError: The input turned out wrong while running; nothing is lost.
         StoreError: The store cannot be used at all, or another process drives the run.
     """
-    return _Session(
+    session = _Session(
         plan=plan,
         rig=rig,
         store=store,
@@ -121,7 +123,12 @@ def run(
         listeners=listeners,
         stop=stop or StopSwitch(),
         clock=clock or SystemClock(),
-    ).run()
+    )
+    try:
+        return session.run()
+    finally:
+        if isinstance(rig.provider, KeepsGuestsReady):
+            rig.provider.close()
 
 
 class _Session:

@@ -133,6 +133,15 @@ class Provider(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsGuestsReady(Protocol):
+    """The ability of a provider to have guests ready that nobody has leased yet."""
+
+    def close(self) -> None:
+        """End those guests for good. The provider may be used again."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundImage:
     """An image that is there. ``content`` says what a guest is made of, ``recipe`` how it was made (provenance).

@@ -5,7 +5,7 @@ What carries the bytes is a ``Wire``: a Docker exec's hijacked connection, a vir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestCommandTimeout, GuestUnreachable, HarnessError
 from harness.transports.api import CommandResult
 from harness.transports.files import FilesByPrograms
-from harness.transports.frames import ProtocolError, Reply, ReplyReader, encode_request
+from harness.transports.frames import ProtocolError, Reply, ReplyReader, encode_greeting, encode_request
 from harness.transports.payload import Payload, pieces_of, size_of
 
 #: How much longer than the program's own time we wait for the agent to say that it ended it.
@@ -51,35 +51,50 @@ class AgentTransport(FilesByPrograms):
         if not argv:
             msg = "argv is empty"
             raise ValueError(msg)
+        size = size_of(stdin)
+        first = encode_request(self._number + 1, argv, user=user, timeout_s=deadline.remaining_s, stdin_bytes=size)
+        reply = self._exchange(
+            chain((first,), pieces_of(stdin)), deadline, f"The guest did not answer while '{argv[0]}' ran."
+        )
+        return result_of(reply, argv)
+
+    def greet(self, *, clock_s: float | None, file: str, deadline: Deadline) -> CommandResult:
+        """Set the guest's clock and take a small file, without starting a program: what is asked of a clone first.
+
+        Args:
+            clock_s: Seconds since 1970; None leaves the clock as it is.
+            file: Path in the guest; its bytes are the result's ``stdout``.
+            deadline: Bounds it.
+
+        Raises:
+            GuestUnreachable: No answer in time, or nobody is there.
+        """
+        first = encode_greeting(self._number + 1, clock_s=clock_s, file=file)
+        return self._exchange((first,), deadline, "The guest did not answer to a first greeting.").result
+
+    def close(self) -> None:
+        """Let go of the connection; the agent then ends what it runs."""
+        self._wire.close()
+
+    def _exchange(self, pieces: Iterable[bytes], deadline: Deadline, late: str) -> Reply:
+        """Send one request and wait for its reply; ``late`` says what it means when none comes in time."""
         self._number += 1
         patience = Deadline(deadline.at_s + AGENT_GRACE_S)
         try:
-            self._send(argv, stdin, user, deadline, patience)
+            for piece in pieces:
+                self._wire.send(piece, patience=patience)
             while (reply := self._replies.next_reply(self._number)) is None:
                 self._replies.feed(self._wire.receive(patience=patience))
         except TimeoutError as error:
             self.close()
-            msg = f"The guest did not answer while '{argv[0]}' ran."
-            raise GuestUnreachable(msg) from error
+            raise GuestUnreachable(late) from error
         except (OSError, ProtocolError, EOFError) as error:
             self.close()
             raise unreachable(error) from error
         except HarnessError:  # half of a request was sent, so nothing that follows would be understood
             self.close()
             raise
-        return result_of(reply, argv)
-
-    def close(self) -> None:
-        """Let go of the connection; the agent then ends what it runs."""
-        self._wire.close()
-
-    def _send(
-        self, argv: Sequence[str], stdin: Payload, user: str | None, deadline: Deadline, patience: Deadline
-    ) -> None:
-        size = size_of(stdin)
-        first = encode_request(self._number, argv, user=user, timeout_s=deadline.remaining_s, stdin_bytes=size)
-        for piece in chain((first,), pieces_of(stdin)):
-            self._wire.send(piece, patience=patience)
+        return reply
 
 
 def result_of(reply: Reply, argv: Sequence[str]) -> CommandResult:

@@ -49,6 +49,12 @@ def encode_request(
     return json.dumps(header if pipe is None else header | {"pipe": pipe}).encode() + b"\n"
 
 
+def encode_greeting(number: int, *, clock_s: float | None, file: str, cap: int = OUTPUT_CAP_BYTES) -> bytes:
+    """Give the request that starts no program: set the guest's clock (seconds since 1970), give a small file."""
+    header = {"id": number, "greet": True, "clock": clock_s, "file": file, "cap": cap}
+    return json.dumps(header).encode() + b"\n"
+
+
 class ReplyReader:
     """Puts the replies of one agent together from whatever pieces arrive."""
 

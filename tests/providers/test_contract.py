@@ -43,7 +43,7 @@ class Given:
     end: Callable[[Endpoint], None]
 
 
-REAL = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker", "qemu")]
+REAL = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker", "qemu", "qemu without spares")]
 
 
 @pytest.fixture(params=["fake", PROVIDER, *REAL])
@@ -68,14 +68,15 @@ def given(request: pytest.FixtureRequest) -> Iterator[Given]:
         image = make_image(reference="memory")
         yield Given(provider=kit.provider, image=image, connect=kit.connect, end=end_machine)
         return
-    if request.param == "qemu":
-        qemu = QemuProvider()
+    if request.param.startswith("qemu"):
+        qemu = QemuProvider(spares=request.param == "qemu")
         yield Given(
             provider=qemu,
             image=request.getfixturevalue("vm_image"),
             connect=lambda e: UnixSocketTransport(e.address),
             end=lambda e: kill_machine_of(e.address),
         )
+        qemu.close()
         qemu.sweep(RUN)
         qemu.sweep(OTHER_RUN)
         return

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.transports.api import CommandResult
-from harness.transports.frames import MAX_HEADER_BYTES, ProtocolError, Reply, ReplyReader, encode_request
+from harness.transports.frames import (
+    MAX_HEADER_BYTES,
+    ProtocolError,
+    Reply,
+    ReplyReader,
+    encode_greeting,
+    encode_request,
+)
 
 
 def reply_bytes(number: int, stdout: bytes = b"", stderr: bytes = b"", **more: object) -> bytes:
@@ -41,6 +48,12 @@ def test_a_request_is_one_line_of_json_before_its_input() -> None:
         "cap": 10,
         "stdin": 2,
     }
+
+
+def test_a_greeting_is_one_line_of_json_and_names_no_program() -> None:
+    sent = encode_greeting(7, clock_s=1.5, file="/run/nonce", cap=10)
+    assert sent.endswith(b"\n")
+    assert json.loads(sent) == {"id": 7, "greet": True, "clock": 1.5, "file": "/run/nonce", "cap": 10}
 
 
 replies = st.builds(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.rig import ROOT
+from harness.transports.frames import encode_greeting
 
 AGENT = ROOT / "vm_images" / "reference" / "guest" / "agent.py"
 MIB = 1 << 20
@@ -35,6 +36,17 @@ class Agent:
         self.process.stdin.write(json.dumps(head).encode() + b"\n")
         for at in range(0, size, MIB):
             self.process.stdin.write(bytes(min(MIB, size - at)))
+        self.process.stdin.flush()
+        reply = json.loads(self.process.stdout.readline())
+        assert reply["id"] == self._number
+        return reply, self.process.stdout.read(reply["out"] + reply["err"])
+
+    def greet(self, file: str, *, cap: int = MIB) -> tuple[dict, bytes]:  # type: ignore[type-arg]
+        """Greet the agent without setting the clock, which is this machine's; give the reply's head and its bytes."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._number += 1
+        self.process.stdin.write(encode_greeting(self._number, clock_s=None, file=file, cap=cap))
         self.process.stdin.flush()
         reply = json.loads(self.process.stdout.readline())
         assert reply["id"] == self._number
@@ -89,6 +101,24 @@ def test_a_flood_of_output_is_dropped_and_said_to_be_cut(agent: Agent) -> None:
     reply, out = agent.ask("/usr/bin/head", "-c", str(1 << 27), "/dev/zero", cap=MIB)
     assert (reply["exit"], reply["out_cut"], len(out)) == (0, True, MIB)
     assert agent.most_mib < 60
+
+
+def test_a_greeting_is_answered_with_a_file_without_a_program(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "nonce").write_bytes(b"0123")
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
+    assert agent.ask("/bin/echo", "first")[1] == b"first\n"
+    reply, out = agent.greet(str(tmp_path / "nonce"))
+    assert (reply["exit"], out) == (0, b"0123")
+    assert children.read_text() == ""
+    assert agent.greet(str(tmp_path / "nonce"), cap=2)[1] == b"01"
+    assert agent.ask("/bin/echo", "next")[1] == b"next\n"
+
+
+def test_a_greeting_that_cannot_be_answered_says_so_and_the_next_one_is(agent: Agent, tmp_path: Path) -> None:
+    reply, said = agent.greet(str(tmp_path / "nothing"))
+    assert (reply["exit"], reply["errno"]) == (None, 2)
+    assert b"nothing" in said
+    assert agent.ask("/bin/echo", "next")[1] == b"next\n"
 
 
 def test_a_harness_that_goes_away_in_the_middle_ends_the_agent(agent: Agent) -> None:

@@ -51,6 +51,13 @@ class Spot:
             serial_log=self.folder / "serial.log",
         )
 
+    def mark(self, run_id: str, *, spare: bool = False) -> None:
+        """Write down whose machine this is. A spare is nobody's guest yet: it is swept with the others, not counted."""
+        owner = {"run": run_id, "pid": os.getpid(), "started": started_at(os.getpid()), "spare": spare}
+        partial = self.folder / f".{OWNER}"
+        partial.write_text(json.dumps(owner), encoding="utf-8")
+        partial.rename(self.folder / OWNER)
+
 
 def runs_folder() -> Path:
     """Give where running machines have their folders: on this machine, for this user."""
@@ -58,20 +65,19 @@ def runs_folder() -> Path:
 
 
 @contextlib.contextmanager
-def spot(run_id: str) -> Iterator[Spot]:
+def spot(run_id: str, *, spare: bool = False) -> Iterator[Spot]:
     """Make the folder of one machine, marked with its run and our process; it is gone with the context."""
     runs = runs_folder()
     runs.mkdir(mode=0o700, exist_ok=True)
     if runs.stat().st_uid != os.getuid():
         msg = f"The folder '{runs}' is another user's."
         raise LabError(msg, hint="Set TMPDIR to a folder of your own.")
-    folder = Path(tempfile.mkdtemp(prefix="vm-", dir=runs))
-    owner = {"run": run_id, "pid": os.getpid(), "started": started_at(os.getpid())}
-    (folder / OWNER).write_text(json.dumps(owner), encoding="utf-8")
+    made = Spot(folder=Path(tempfile.mkdtemp(prefix="vm-", dir=runs)))
+    made.mark(run_id, spare=spare)
     try:
-        yield Spot(folder=folder)
+        yield made
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(made.folder, ignore_errors=True)
 
 
 class RunningMachine:
@@ -86,21 +92,39 @@ class RunningMachine:
             LabError: It did not start.
         """
         self._folder = places.monitor_socket.parent
-        self._process = _start(command_line(hardware, places, incoming=incoming, more=more))
+        self._process = _start(self.line(hardware, places, incoming=incoming, more=more))
         self._looking = threading.Lock()
         self._endings: set[str] = set()
         self._trouble: Loss | None = None
         self._resets_allowed, self._resets_seen = False, 0
         try:
-            self.monitor = Monitor(places.monitor_socket, lives=self._lives, deadline=deadline)
+            self.monitor = Monitor(places.monitor_socket, lives=self.lives, deadline=deadline)
         except BaseException as error:
             said = self._end()
             if isinstance(error, LabError):
                 raise LabError(error.summary, detail=f"{error.detail}\n{said}".strip(), hint=error.hint) from error
             raise
 
-    def _lives(self) -> bool:
+    def line(self, hardware: Hardware, places: Places, *, incoming: bool, more: str) -> list[str]:
+        """Give the command line; a benchmark has machines with another one."""
+        return command_line(hardware, places, incoming=incoming, more=more)
+
+    @property
+    def pid(self) -> int:
+        """Give the number of its process (setpriv(1) becomes the machine)."""
+        return self._process.pid
+
+    def lives(self) -> bool:
+        """Tell whether its process runs."""
         return self._process.poll() is None
+
+    def private_mib(self) -> int:
+        """Give what it keeps for itself, in MiB; 0 when it is gone. Source: proc(5), ``smaps_rollup``."""
+        try:
+            lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return 0
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) // 1024
 
     def lost(self) -> Loss | None:
         """Say how the guest has ended; None while it runs."""
@@ -140,11 +164,11 @@ class RunningMachine:
         def watch() -> None:
             while not over.wait(WATCH_EVERY_S):
                 self._look()
-                if self._trouble is None and self._lives() and not self.monitor.answers(deadline=_patience()):
+                if self._trouble is None and self.lives() and not self.monitor.answers(deadline=_patience()):
                     self._trouble = Loss(summary="the virtual machine stood still and was ended", crashed=False)
                 if self._trouble is not None:
                     self._process.kill()
-                if not self._lives():
+                if not self.lives():
                     return
 
         watcher = threading.Thread(target=watch, name="machine", daemon=True)
@@ -180,7 +204,7 @@ class RunningMachine:
     def _await_reset(self, deadline: Deadline) -> bool:
         for _ in deadline.poll(0.01):
             self._look()
-            if self._resets_seen or not self._lives():
+            if self._resets_seen or not self.lives():
                 break
         firmware = Deadline.after(FIRMWARE_S)
         while self._resets_seen and not firmware.expired:
@@ -263,7 +287,7 @@ def sweep(run_id: str | None) -> int:
             continue
         _kill_in(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        swept += 1
+        swept += owner.get("spare") is not True
     return swept
 
 

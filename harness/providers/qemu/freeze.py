@@ -23,7 +23,7 @@ from harness.providers.build_command import Report
 from harness.providers.qemu import clone, layer, template
 from harness.providers.qemu.build import FREEZE_S, write_state
 from harness.providers.qemu.machine import fingerprint
-from harness.providers.qemu.provider import TRANSPORT, first_command, go_on, restore
+from harness.providers.qemu.provider import TRANSPORT, go_on, greet, restore
 from harness.providers.qemu.template import (
     BASE,
     DISK,
@@ -142,7 +142,7 @@ def _run(parent: Template, folder: Path, nonce: str, arm: Arm, report: Report) -
                 restore(machine, parent.file(STATE), limit)
                 go_on(machine, limit)
                 socket = str(places.agent_socket)
-                first_command(socket, parent.about.nonce, limit)
+                greet(socket, parent.about.nonce, limit)
                 began = time.monotonic()
                 planted = arm(Endpoint(transport=TRANSPORT, address=socket), limit)
                 report(f"layer: set up in {time.monotonic() - began:.1f} s")

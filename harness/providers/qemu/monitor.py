@@ -65,9 +65,9 @@ class Monitor:
         self._client = QMPClient()
         problem: BaseException | None = None
         for _ in deadline.poll(0.005):
+            if not lives():
+                break
             if not socket.exists():
-                if not lives():
-                    break
                 continue
             try:
                 _done(self._client.connect(str(socket)), limit_s=max(deadline.remaining_s, 1.0))

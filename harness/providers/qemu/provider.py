@@ -1,43 +1,48 @@
 """Driver. Guests that are clones of a frozen virtual machine: no network at all, pristine, gone with their lease.
 
-A lease is an overlay disk, a process, the restored state and the first command's answer, which shows the template's
-nonce: it lies in the template's memory alone, so whoever shows it is a clone of it.
+A lease is an overlay disk, a process, the restored state and the agent's first answer, which shows the template's
+nonce: it lies in the template's memory alone, so whoever shows it is a clone of it. Most of that has been done before
+where a spare stands ready (``pool``).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import LabError
+from harness.errors import HarnessError, LabError
 from harness.frame import Frame
 from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss, Rebooted
 from harness.providers.qemu import clone
 from harness.providers.qemu.fitness import check
 from harness.providers.qemu.machine import fingerprint
+from harness.providers.qemu.pool import MAX_SPARES, PRIVATE_MIB, RESERVE_MIB, Pool
 from harness.providers.qemu.reboot import reboot
 from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, again, load
 from harness.providers.qemu.tools import qemu_version
 from harness.transports.unix_socket import UnixSocketTransport
 
+log = logging.getLogger(__name__)
+
 TRANSPORT = "unix_socket"
 
-#: What a clone keeps for itself at most, seen after whole cells, beside its share of the template.
-PRIVATE_MIB = 400
-#: What is left to the host.
-RESERVE_MIB = 512
+#: How long a spare may take, beside guests that run.
+SPARE_S = 60.0
 
 #: A picture takes milliseconds; one that takes longer is not waited for.
 SCREEN_S = 5.0
 
-_FIRST_COMMAND = 'date -s "@$1" > /dev/null && cat "$2"'
+#: What a spare has run before it stands still, so that the next program finds its way warm.
+_WARM_UP = ("/bin/sh", "-c", "exec /bin/true")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +60,107 @@ class _QemuLease:
         return reboot(self.machine, self.endpoint.address, deadline=deadline)
 
 
+class _Clone:
+    """A clone of a template, restored, which stands still; see ``pool.Machine``."""
+
+    def __init__(self, held: Held, run_id: str, *, spare: bool, deadline: Deadline) -> None:
+        with ExitStack() as stack:
+            self._spot = stack.enter_context(clone.spot(run_id, spare=spare))
+            places = self._spot.places(memory=held.memory_path, shared=False)
+            clone.make_overlay(held.template.file(DISK), places.disk)
+            self.machine = clone.RunningMachine(held.template.hardware, places, incoming=True, deadline=deadline)
+            stack.callback(self.machine.end)
+            restore(self.machine, held.template.file(STATE), deadline)
+            self._nonce, self._socket = held.template.about.nonce, str(places.agent_socket)
+            self._all = stack.pop_all()
+
+    def go_on(self, deadline: Deadline) -> None:
+        """Let it go on and hear its first answer."""
+        go_on(self.machine, deadline)
+        greet(self._socket, self._nonce, deadline)
+
+    def warm_up(self, deadline: Deadline) -> None:
+        """Start a first program in it: under TCG no code is translated before it runs."""
+        way_in = UnixSocketTransport(self._socket)
+        try:
+            way_in.run(_WARM_UP, deadline=deadline)
+        finally:
+            way_in.close()
+
+    def stand_still(self, deadline: Deadline) -> None:
+        """Stop it where it is."""
+        self.machine.monitor.command("stop", deadline=deadline)
+
+    def leased(self, run_id: str) -> _QemuLease:
+        """Make it the guest of a run."""
+        self._spot.mark(run_id)
+        return _QemuLease(self.machine, Endpoint(transport=TRANSPORT, address=self._socket))
+
+    def lives(self) -> bool:
+        """See ``pool.Machine``."""
+        return self.machine.lives()
+
+    def private_mib(self) -> int:
+        """See ``pool.Machine``."""
+        return self.machine.private_mib()
+
+    def end(self) -> None:
+        """See ``pool.Machine``."""
+        self._all.close()
+
+
 class QemuProvider:
-    """Leases clones of templates that were made on this machine."""
+    """Leases clones of templates that were made on this machine.
+
+    Args:
+        spares: Keep clones ready that have answered and stand still (``pool``).
+    """
 
     name = "qemu"
 
-    def __init__(self) -> None:
+    def __init__(self, *, spares: bool = True) -> None:
         self._held: dict[str, Held] = {}
         self._loading = threading.Lock()
+        self._pool: Pool[_Clone] = Pool(available_mib, max_spares=MAX_SPARES if spares else 0)
+
+    @property
+    def pool(self) -> Pool[_Clone]:
+        """Give the spares; for who measures them."""
+        return self._pool
 
     def check(self) -> tuple[Fitness, ...]:
         """Say which programs, which accelerator and how much memory there is; see ``Provider.check``."""
-        return check(private_mib=PRIVATE_MIB, reserve_mib=RESERVE_MIB, available_mib=_available_mib())
+        return check(private_mib=PRIVATE_MIB, reserve_mib=RESERVE_MIB, available_mib=available_mib())
 
     @contextmanager
     def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> Iterator[_QemuLease]:
-        """Fork one guest; see ``Provider.lease``. ``name`` is for engines that show one; a process has none."""
+        """Take a spare, or fork one guest; see ``Provider.lease``. A process has no ``name`` for people."""
         del name
-        held = self._hold(image, deadline)
-        about = held.template.about
-        with clone.spot(run_id) as spot:
-            places = spot.places(memory=held.memory_path, shared=False)
-            clone.make_overlay(held.template.file(DISK), places.disk)
-            machine = clone.RunningMachine(held.template.hardware, places, incoming=True, deadline=deadline)
-            try:
-                restore(machine, held.template.file(STATE), deadline)
-                go_on(machine, deadline)
-                first_command(str(places.agent_socket), about.nonce, deadline)
-                with machine.watched():
-                    yield _QemuLease(machine, Endpoint(transport=TRANSPORT, address=str(places.agent_socket)))
-            finally:
-                machine.end()
+        held = self._hold(image)
+        spare = partial(_spare, held, run_id)
+        with self._pool.room(image.content, make=spare, deadline=deadline) as room, ExitStack() as stack:
+            if room.machine is None or not _goes_on(room.machine, deadline):
+                room.machine = _Clone(held, run_id, spare=False, deadline=deadline)
+                stack.callback(room.machine.end)
+                room.machine.go_on(deadline)
+            else:
+                stack.callback(room.machine.end)
+            with room.machine.machine.watched():
+                yield room.machine.leased(run_id)
+
+    def close(self) -> None:
+        """End the spares; see ``KeepsGuestsReady``."""
+        self._pool.close()
 
     def sweep(self, run_id: str | None) -> int:
         """End and delete what a killed run left; see ``Provider.sweep``."""
         return clone.sweep(run_id)
 
-    def _hold(self, image: Image, deadline: Deadline) -> Held:
+    def _hold(self, image: Image) -> Held:
         """Load a template, once; a cell that comes meanwhile waits."""
         template = load(Path(image.reference)) if image.reference else None
+        if template is None or template.about.content != image.content:
+            self._pool.empty(image.content)
         if template is None:
             msg = f"There is no image '{image.name}' for virtual machines."
             raise LabError(msg, hint="'hts-compat image list' says which there are, and how to build one.")
@@ -103,7 +170,6 @@ class QemuProvider:
         with self._loading:
             known = self._held.get(image.content)
             if known is not None:
-                _await_memory(deadline)
                 return known
             version = qemu_version()
             if fingerprint(template.hardware, qemu_version=version) != template.about.fingerprint:
@@ -112,6 +178,34 @@ class QemuProvider:
                 raise LabError(msg, detail=detail, hint=again(template))
             self._held[image.content] = held = Held(template)
             return held
+
+
+def _spare(held: Held, run_id: str) -> _Clone:
+    """Make a clone that has answered and run a program, so that what comes first is done, and stands still."""
+    deadline = Deadline.after(SPARE_S)
+    made = _Clone(held, run_id, spare=True, deadline=deadline)
+    try:
+        made.go_on(deadline)
+        made.warm_up(deadline)
+        made.stand_still(deadline)
+    except BaseException:
+        made.end()
+        raise
+    return made
+
+
+def _goes_on(spare: _Clone, deadline: Deadline) -> bool:
+    """Let a spare go on; one that does not is ended, and nobody has seen it."""
+    try:
+        spare.go_on(deadline)
+    except HarnessError as error:
+        log.warning("a spare guest does not go on: %s", error)
+        spare.end()
+        return False
+    except BaseException:
+        spare.end()
+        raise
+    return True
 
 
 def restore(machine: clone.RunningMachine, state: Path, deadline: Deadline) -> None:
@@ -142,12 +236,15 @@ def go_on(machine: clone.RunningMachine, deadline: Deadline) -> None:
     machine.monitor.command("cont", deadline=deadline)
 
 
-def first_command(socket: str, nonce: str, deadline: Deadline) -> None:
-    """Set the clock, which stood since the template was frozen, and see that the guest is the template's clone."""
+def greet(socket: str, nonce: str, deadline: Deadline) -> None:
+    """Set the clock, which stood since the template was frozen, and see that the guest is the template's clone.
+
+    Raises:
+        LabError: It is none, or does not answer.
+    """
     way_in = UnixSocketTransport(socket)
     try:
-        now = f"{time.time():.3f}"
-        result = way_in.run(["/bin/sh", "-c", _FIRST_COMMAND, "first", now, NONCE_FILE], deadline=deadline)
+        result = way_in.greet(clock_s=time.time(), file=NONCE_FILE, deadline=deadline)
     finally:
         way_in.close()
     if not result.ok or result.stdout.decode("ascii", "replace").strip() != nonce:
@@ -155,24 +252,7 @@ def first_command(socket: str, nonce: str, deadline: Deadline) -> None:
         raise LabError(msg, detail=result.stderr[-500:].decode("utf-8", "replace"))
 
 
-def _await_memory(deadline: Deadline) -> None:
-    """Wait until the host has room for what one more clone will keep for itself.
-
-    Raises:
-        LabError: It had not before the deadline.
-    """
-    free = 0
-    for _ in deadline.poll(0.5):
-        free = _available_mib()
-        if free >= PRIVATE_MIB + RESERVE_MIB:
-            return
-    msg = "The host has no memory left for one more virtual machine."
-    raise LabError(
-        msg, detail=f"{free} MiB are available, {PRIVATE_MIB + RESERVE_MIB} are needed", hint="Run with fewer '--jobs'."
-    )
-
-
-def _available_mib() -> int:
+def available_mib() -> int:
     """Give the host's available memory. Source: proc(5), ``MemAvailable``."""
     with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - a file of the kernel
         return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:"))

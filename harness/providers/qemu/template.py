@@ -9,12 +9,15 @@ that privately: what a clone changes is its own (memfd_create(2), F_SEAL_WRITE).
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,10 +26,13 @@ from pydantic import ValidationError
 from harness.errors import LabError
 from harness.frozen import Frozen
 from harness.protection import Protection
+from harness.providers.qemu.digests import PIECE_BYTES, Digests
 from harness.providers.qemu.layer import layers_folder
 from harness.providers.qemu.machine import Hardware
 
 ABOUT = "template.json"
+#: What is remembered of its files, so that they are not read whole each time.
+SEEN = "seen.json"
 #: Of ``template.json``. A template of another format has not been made, as far as this version can tell.
 FORMAT = 2
 KERNEL, INITRD, BASE, DISK, MEMORY, STATE = "vmlinuz", "initrd", "base.qcow2", "disk.qcow2", "memory", "state"
@@ -36,7 +42,6 @@ UNDER = "under.qcow2"
 #: Where the nonce lies in a guest, in memory alone: a guest that shows it is a clone of this template.
 NONCE_FILE = "/run/hts-compat/template-nonce"
 
-_PIECE_BYTES = 1 << 20
 #: Source: linux/fcntl.h; Python 3.11 has names for these, kept here for what each forbids.
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -168,15 +173,21 @@ class Held:
             raise
 
     def _check_and_load(self, template: Template) -> None:
-        for name in sorted({KERNEL, INITRD, BASE, DISK, STATE, *template.about.files} - {MEMORY}):
-            _check(template, name, _digest_of_file(template, name))
+        digests = Digests(template.folder / SEEN)
+        names = sorted({KERNEL, INITRD, BASE, DISK, STATE, *template.about.files} - {MEMORY})
         self._memory = os.memfd_create(f"hts-{template.about.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            _check(template, MEMORY, self._load())
+            with ThreadPoolExecutor(1) as beside:  # sha256 keeps no other thread waiting
+                found = [beside.submit(_digest_of_file, digests, template, name) for name in names]
+                memory = self._load(digests)
+                for name, digest in zip(names, found, strict=True):
+                    _check(template, name, digest.result())
+            _check(template, MEMORY, memory)
             fcntl.fcntl(self._memory, fcntl.F_ADD_SEALS, _SEALS)
         except BaseException:
             os.close(self._memory)
             raise
+        digests.save()
 
     @property
     def memory_path(self) -> str:
@@ -188,21 +199,52 @@ class Held:
         os.close(self._memory)
         self._lock.close()
 
-    def _load(self) -> str:
+    def _load(self, digests: Digests) -> str:
         """Copy the memory, leaving its holes holes, and give the sha256 of all of it."""
-        total = hashlib.sha256()
         try:
-            with self.template.file(MEMORY).open("rb") as stream:
-                size = os.fstat(stream.fileno()).st_size
-                os.ftruncate(self._memory, size)
-                at = 0
-                while piece := stream.read(_PIECE_BYTES):
-                    total.update(piece)
-                    if piece.count(0) != len(piece):
-                        os.pwrite(self._memory, piece, at)
-                    at += len(piece)
+            with self.template.file(MEMORY).open("rb", buffering=0) as stream:
+                about = os.fstat(stream.fileno())
+                os.ftruncate(self._memory, about.st_size)
+                known = digests.known(stream.fileno())
+                if known is not None:
+                    self._copy(stream.fileno(), about.st_size)
+                    if digests.known(stream.fileno()) == known:  # nobody wrote to it meanwhile
+                        return known
+                    stream.seek(0)
+                    os.ftruncate(self._memory, 0)  # what was copied may not be what is there now
+                    os.ftruncate(self._memory, about.st_size)
+                digest = self._copy_and_hash(stream)
+                digests.learn(about, digest)
+                return digest
         except OSError as error:
             raise unusable(self.template, MEMORY, str(error)) from error
+
+    def _copy(self, source: int, size: int) -> None:
+        """Copy what a file has between its holes. Source: lseek(2), ``SEEK_DATA``."""
+        at = 0
+        while at < size:
+            try:
+                at = os.lseek(source, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole to the end
+                    return
+                raise
+            end = os.lseek(source, at, os.SEEK_HOLE)
+            os.lseek(self._memory, at, os.SEEK_SET)
+            while at < end:
+                sent = os.sendfile(self._memory, source, at, end - at)
+                if not sent:
+                    return  # cut meanwhile
+                at += sent
+
+    def _copy_and_hash(self, stream: FileIO) -> str:
+        total = hashlib.sha256()
+        at = 0
+        while piece := stream.read(PIECE_BYTES):
+            total.update(piece)
+            if piece.count(0) != len(piece):
+                os.pwrite(self._memory, piece, at)
+            at += len(piece)
         return total.hexdigest()
 
 
@@ -249,14 +291,14 @@ def digest_of(path: Path) -> str:
     """Give the sha256 of a file."""
     total = hashlib.sha256()
     with path.open("rb") as stream:
-        while piece := stream.read(_PIECE_BYTES):
+        while piece := stream.read(PIECE_BYTES):
             total.update(piece)
     return total.hexdigest()
 
 
-def _digest_of_file(template: Template, name: str) -> str:
+def _digest_of_file(digests: Digests, template: Template, name: str) -> str:
     try:
-        return digest_of(template.file(name))
+        return digests.of(template.file(name))
     except OSError as error:
         raise unusable(template, name, str(error)) from error
 

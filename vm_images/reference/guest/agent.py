@@ -6,6 +6,8 @@ One resident agent instead of one ``docker exec`` a command: a command then cost
 Frames, both ways: one line of JSON, then the raw bytes that the line announces.
   request  {"id": N, "argv": [...], "user": NAME|null, "timeout_s": S, "cap": BYTES, "stdin": LENGTH}
            + LENGTH bytes of standard input
+  greeting {"id": N, "greet": true, "clock": SECONDS since 1970|null, "file": PATH, "cap": BYTES}
+           starts no program: sets the clock, and gives the file as the reply's first output
   reply    {"id": N, "exit": CODE|null, "signal": N|null, "timed_out": bool, "errno": N|null, "duration_s": S,
             "out": LENGTH, "err": LENGTH, "out_cut": bool, "err_cut": bool}
            + bytes of both outputs, in this order
@@ -239,12 +241,27 @@ def run(request: Json, stdin: Input) -> tuple[Json, bytes, bytes]:
     return reply, out, err
 
 
+def greet(request: Json) -> tuple[Json, bytes, bytes]:
+    """Do what is wanted of a clone first, without a program, which takes a clone longest that has run none yet."""
+    reply: Json = {"id": request["id"], "exit": 0, "duration_s": 0.0}
+    try:
+        if request["clock"] is not None:
+            time.clock_settime(time.CLOCK_REALTIME, float(request["clock"]))
+        descriptor = os.open(request["file"], os.O_RDONLY)
+        try:
+            return reply, os.read(descriptor, int(request["cap"])), b""
+        finally:
+            os.close(descriptor)
+    except OSError as problem:
+        return reply | {"exit": None, "errno": problem.errno or 1}, b"", str(problem).encode()
+
+
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until the input ends."""
     while line := requests.readline(1024 * 1024):
         request = json.loads(line)
         stdin = Input(requests, int(request.get("stdin", 0)))
-        reply, out, err = run(request, stdin)
+        reply, out, err = greet(request) if request.get("greet") else run(request, stdin)
         stdin.skip()
         reply |= {"out": len(out), "err": len(err)}
         replies.write(json.dumps(reply).encode() + b"\n" + out + err)
