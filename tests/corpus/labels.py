@@ -28,6 +28,9 @@ STEPS = ("deliver", "install", "verify_files", "launch", "self_update", "connect
 DELIVER, INSTALL, VERIFY, LAUNCH, SELF_UPDATE, CONNECT, DWELL = range(7)
 INSPECT = 7
 
+#: In the scenario of an update: the older build's launch, and the new one's.
+LIFE_LAUNCH, LIFE_LAUNCH_AGAIN = 2, 7
+
 # --- recorded on real guests: cell -> label of every attempt of it ---------------------------------------------------
 
 TAKEN: Right = (Q, "connect", "product.acted")  # the program's login opens hts_comm.dll; standard ClamAV looks at opens
@@ -88,6 +91,47 @@ RECORDED: dict[str, Right] = {
     _id("1.1.0", NONE, "none", UPDATED): CONTROL,
     _id("1.0.0", NONE, "none", "protection-killed"): CONTROL,
     _id("1.1.0", NONE, "none", LIFE): CONTROL,
+}
+
+# The second archive: what a TEST product of ours does by script (``seeds/signatures/guard.yaml``), and updates over an
+# older build. All of it by the collector that samples behind its own last look too.
+
+GUARD, SOON, LONGER = "guard-standard", "connects-soon", "watched-longer"
+
+RECORDED_LATER: dict[str, Right] = {
+    _id("1.0.0", GUARD, "quiet"): GOOD,
+    _id("1.0.0", GUARD, "takes-updater"): (Q, "self_update", "product.acted"),
+    # It says that it has 'quiet' and reacts as 'claims-another' does.
+    _id("1.0.0", GUARD, "claims-another"): (UNKNOWN, None, "lab.protection"),
+    _id("1.0.0", GUARD, "quiet+denies", UPDATED): (B, "connect", "product.acted"),
+    _id("1.0.0", GUARD, "quiet+quarantines", UPDATED): TAKEN,
+    # Held for a while and said: the step fails beside an alert. In silence, it only fails.
+    _id("1.0.0", GUARD, "quiet+locks", UPDATED): (B, "connect", "step.failed"),
+    _id("1.0.0", GUARD, "quiet+locks-silently", UPDATED): (BROKEN, "connect", "step.failed"),
+    _id("1.0.0", GUARD, "quiet+answers-late", SOON): GOOD,
+    # Out of time alone, for at least three times the control's time; beside other guests see ``NOT_ALONE``.
+    _id("1.0.0", GUARD, "quiet+answers-never", SOON): (BROKEN, "connect", "step.failed"),
+    _id("1.0.0", GUARD, "quiet+puts-back", UPDATED): TAKEN,  # what was put back was taken all the same
+    _id("1.0.0", GUARD, "quiet+alerts", UPDATED): (D, "connect", "all.passed"),
+    _id("1.0.0", GUARD, "quiet+takes-silently", UPDATED): (UNKNOWN, "inspect", "files.changed"),
+    # It says that it has moved to the new set; the old one's marker fires still.
+    _id("1.0.0", GUARD, "quiet+pretends", UPDATED): (UNKNOWN, None, "lab.trouble"),
+    _id("1.0.0", GUARD, "quiet+acts-late", LONGER): (Q, "dwell", "product.acted"),
+    _id("1.0.0", GUARD, "quiet+kills", LONGER): (B, "dwell", "product.acted"),
+    _id("1.1.0", CLAM, "2026-11-04", LIFE): GOOD,
+    _id("1.1.0", CLAM, "2026-11-05", LIFE): TAKEN,
+    # The older build's program is known, and taken while it is installed: there was nothing to update.
+    _id("1.1.0", CLAM, "older-main-known", LIFE): (UNKNOWN, "install", "older.build"),
+    _id("1.0.0", NONE, "none"): CONTROL,
+    _id("1.0.0", NONE, "none", UPDATED): CONTROL,
+    _id("1.0.0", NONE, "none", SOON): CONTROL,
+    _id("1.0.0", NONE, "none", LONGER): CONTROL,
+    _id("1.1.0", NONE, "none", LIFE): CONTROL,
+}
+
+#: What the same cell's attempts mean that were made beside other guests.
+NOT_ALONE: dict[str, Right] = {
+    _id("1.0.0", GUARD, "quiet+answers-never", SOON): (UNKNOWN, "connect", "step.failed"),
 }
 
 # --- recorded on simulated guests: story -> label of its attempts, first to last -------------------------------------
@@ -490,7 +534,22 @@ def controls() -> list[Label]:
     def of(name: str, trouble: Trouble, right: Right, beside: str = "alone") -> Label:
         return Label(name=f"none: {name}", of="none", trouble=trouble, right=right, controls=beside)
 
+    older_fails = t.failed(LIFE_LAUNCH, expectation="alive", code=9)
     return [
+        Label(
+            name="none: the program is for another kind of machine",
+            of="none, later",
+            trouble=t.not_run_here(LAUNCH),
+            right=(UNKNOWN, "launch", "control.machine"),
+            controls="alone",
+        ),
+        Label(
+            name="none: the older build fails before the update",
+            of="none, update",
+            trouble=older_fails,
+            right=(UNKNOWN, "launch", "control.older"),
+            controls="alone",
+        ),
         of("passes", lambda a: a, CONTROL),
         of("fails once", t.failed(CONNECT), (UNKNOWN, "connect", "control.failed")),
         of("fails as another", t.failed(CONNECT), OWN_FAULT_IN_CONTROL, "failing once"),
@@ -509,8 +568,51 @@ def controls() -> list[Label]:
     ]
 
 
+def machines() -> list[Label]:
+    """What the image does not run says nothing about the product, or the build."""
+    right: Right = (UNKNOWN, "launch", "lab.machine")
+    name = "guard: the program is for another kind of machine"
+    return [
+        Label(name=name, of="guard", trouble=t.not_run_here(LAUNCH), right=right),
+        Label(
+            name=f"{name}, in the controls too",
+            of="guard",
+            trouble=t.not_run_here(LAUNCH),
+            right=right,
+            controls="failing twice",
+        ),
+    ]
+
+
+def updates() -> list[Label]:
+    """What befalls a build that is put over an older one."""
+
+    def of(name: str, trouble: Trouble, right: Right, controls: str = "two", why: str = "") -> Label:
+        return Label(
+            name=f"update: {name}", of="clamav, update", trouble=trouble, right=right, controls=controls, why=why
+        )
+
+    return [
+        of("nothing is wrong", lambda a: a, GOOD),
+        of(
+            "the older build's module is taken at its launch",
+            t.recorded(Action.QUARANTINED, LIFE_LAUNCH),
+            (UNKNOWN, "launch", "older.build"),
+            why="what is there at that step is the older build",
+        ),
+        of(
+            "this build's module is taken at its launch",
+            t.recorded(Action.QUARANTINED, LIFE_LAUNCH_AGAIN),
+            (Q, "launch", "product.acted"),
+        ),
+    ]
+
+
 CONSTRUCTED: tuple[Label, ...] = (
     *everywhere("clamav"),
+    *everywhere("guard"),
+    *machines(),
+    *updates(),
     *everywhere("fapolicyd"),
     *everywhere("fake"),
     *clamav(),

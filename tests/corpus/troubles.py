@@ -6,6 +6,7 @@ out anew, as the guest would have told them.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 from harness.attempt import Attempt, Event, Kind, Role
+from harness.machine import Machine
 from harness.observation import Action
 from harness.products.fake_log import line_of
 
@@ -22,6 +24,10 @@ Wanted = Callable[[Event], bool]
 
 MODULE, MAIN, LOG = "hts_comm.dll", "DemoHTS.exe", "logs\\hts.log"
 ELSEWHERE = "/usr/lib/wine/stranger.so"
+#: The beginning of a program for i386. Source: Microsoft, "PE Format", MS-DOS Stub and COFF File Header.
+HEADER_OF_32_BITS = (
+    b"MZ" + bytes(58) + (64).to_bytes(4, "little") + b"PE\0\0" + (0x14C).to_bytes(2, "little") + bytes(99)
+)
 GARBAGE = b"\xff\xfe no JSON"
 
 
@@ -105,7 +111,8 @@ def canary_at(when: str) -> Wanted:
 
 def log_of(attempt: Attempt) -> str:
     """Name the log in which a product says what it found."""
-    return {"clamav": "clamd.log", "fapolicyd": "decisions.log", "fake": "fake.log"}[attempt.cell.product.name]
+    logs = {"clamav": "clamd.log", "fapolicyd": "decisions.log", "fake": "fake.log", "guard": "guard.log"}
+    return logs[attempt.cell.product.name]
 
 
 # --- the end, and the guest -------------------------------------------------------------------------------------------
@@ -268,6 +275,9 @@ def act(action: Action, file: str = MODULE, *, path: str | None = None, pid: int
                     "decisions.log": f"rule=1 dec=deny_log perm=open auid=-1 pid={pid} exe=/usr/lib/wine/wine64 :"
                     f" path={target} ftype=application/x-sharedlib trust=0\n".encode()
                 }
+            case "guard":
+                record = {"action": str(action), "threat": "Test.Trojan", "path": target, "pid": pid, "mono_s": 1.0}
+                return {"guard.log": json.dumps(record).encode() + b"\n"}
             case _:
                 return {"fake.log": line_of(action, "Test.Trojan", "0" * 64, target)}
 
@@ -357,6 +367,17 @@ def failed(
         events[end] = events[end].model_copy(update={"data": {**events[end].data, **data}, **took})
         made = rebuilt(attempt, events, {})
         return replace(made, meta=made.meta.model_copy(update={"alone": alone}))
+
+    return trouble
+
+
+def not_run_here(step: int) -> Trouble:
+    """The launched program does not start; its header says 32 bits, which its installer did not, and the image 64."""
+
+    def trouble(attempt: Attempt) -> Attempt:
+        assert attempt.cell.image.machines == (Machine.X64,), "the image does not say what it runs"
+        head = base64.b64encode(HEADER_OF_32_BITS).decode("ascii")
+        return file_is(MAIN, head_b64=head)(failed(step, expectation="started", code=193)(attempt))
 
     return trouble
 
