@@ -22,7 +22,7 @@ from tests.contributing import files_of_the_page, install
 pytest_plugins = ["tests.stuck"]
 
 #: Each run tries other examples, so many short runs find what a long one does; so does --hypothesis-profile=thorough.
-settings.register_profile("quick", max_examples=50, deadline=None)
+settings.register_profile("quick", max_examples=20, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile("quick")
 

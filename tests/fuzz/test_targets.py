@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from tests.fuzz.mutation import drawn
 from tests.fuzz.targets import Target, targets
 
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+#: Eight a target in the quick profile, four hundred in the thorough one.
+FEW = settings(max_examples=settings().max_examples * 2 // 5, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("target", targets(), ids=lambda target: target.name)
