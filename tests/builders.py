@@ -22,6 +22,9 @@ from harness.signature import KnownFile, Signature
 from harness.stores.api import Claim, RunInfo, RunState
 from harness.verdict import BAD, Outcome
 
+#: What the QEMU of a test says of itself.
+QEMU_VERSION = "QEMU emulator version 7.2 (of a test)"
+
 #: When everything in tests happens, unless a test says otherwise.
 NOON = datetime(2026, 11, 5, 12, 0, tzinfo=UTC)
 

@@ -16,7 +16,9 @@ from hypothesis import settings
 from harness.errors import HarnessError
 from harness.image import Image
 from harness.providers.docker import DockerProvider
+from harness.providers.qemu import tools
 from harness.rig import ROOT, image_at
+from tests.builders import QEMU_VERSION
 from tests.contributing import files_of_the_page, install
 
 pytest_plugins = ["tests.stuck"]
@@ -78,3 +80,26 @@ def vm_image() -> Image:
     """Give the reference guest as a virtual machine; it takes minutes to build, so it is asked for on its own."""
     image = image_at(ROOT / "vm_images" / "reference-vm")
     return image or no_guest("The image 'reference-vm' has not been built. Run 'make setup PROVIDER=qemu'.")
+
+
+@pytest.fixture
+def fake_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A QEMU that says a version, and does nothing else; give the folder that is all of PATH."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("qemu-system-x86_64", "qemu-img"):
+        (programs / name).write_text(f"#!/bin/sh\necho '{QEMU_VERSION}'\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    tools.qemu_version.cache_clear()
+    yield programs
+    tools.qemu_version.cache_clear()
+
+
+@pytest.fixture
+def layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in which layers are kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "hts-compat" / "qemu"
+    folder.mkdir(parents=True)
+    return folder

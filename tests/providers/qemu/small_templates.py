@@ -10,9 +10,8 @@ from harness.providers.image_files import ImageFiles
 from harness.providers.qemu import disk, freeze, recipe, template
 from harness.providers.qemu.machine import Hardware, fingerprint
 from harness.providers.qemu.template import BASE, DISK, INITRD, KERNEL, MEMORY, STATE, UNDER, About, Protected, Template
-from tests.builders import make_signature
+from tests.builders import QEMU_VERSION, make_signature
 
-VERSION = "QEMU emulator version 7.2 (of a test)"
 FILES = (KERNEL, INITRD, BASE, DISK, MEMORY, STATE)
 
 
@@ -38,8 +37,8 @@ def describe(
         name="reference-vm",
         recipe=recipe,
         disk=below,
-        fingerprint=fingerprint(hardware, qemu_version=VERSION),
-        qemu_version=VERSION,
+        fingerprint=fingerprint(hardware, qemu_version=QEMU_VERSION),
+        qemu_version=QEMU_VERSION,
         accelerator="tcg",
         memory_mib=8,
         cpus=1,
@@ -75,7 +74,7 @@ def make_template(files: ImageFiles) -> Template:
     """Make the template of a definition, upon a disk layer that is there."""
     below = disk.find(files.name, recipe.disk_recipe(files))
     assert below is not None
-    digest = recipe.template_recipe(files, qemu_version=VERSION)
+    digest = recipe.template_recipe(files, qemu_version=QEMU_VERSION)
     folder = template.folder_of(files.name, digest)
     write_files(folder)
     for name in (KERNEL, BASE):

@@ -25,7 +25,9 @@ UP = Protection(product="clamav", profile="standard", signature=make_signature()
 
 
 @pytest.fixture
-def parent(definition: ImageFiles) -> Template:
+def parent(definition: ImageFiles, layers: Path, fake_qemu: Path) -> Template:
+    assert layers.is_dir()
+    assert fake_qemu.is_dir()
     make_disk(definition)
     return make_template(definition)
 

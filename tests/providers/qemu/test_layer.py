@@ -125,3 +125,41 @@ def test_what_a_killed_builder_left_is_gone_with_the_next_one(folder: Path) -> N
     assert made == ["made"]
     assert names(folder) == {folder.name}
     assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+REFUSED = """
+import sys
+from pathlib import Path
+from harness.errors import LabError
+from harness.providers.qemu import layer
+folder = Path(sys.argv[1]) / "reference-vm-0123"
+try:
+    with layer.locked(folder, report=print), layer.begun(folder) as begun:
+        (begun / "half").write_text("made")
+        raise LabError("The state of the virtual machine could not be written or restored.")
+except LabError as error:
+    print(error.summary, error.detail, error.hint, [path.name for path in folder.parent.glob("*reference*begun")])
+"""
+
+
+def test_a_machine_that_only_says_that_it_could_not_write_is_asked_about_the_disk(tmp_path: Path) -> None:
+    """On a disk of 1 MiB: less than that is never left by a build that failed of itself."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = f'mount -t tmpfs -o size=1m tmpfs "{small}" && exec "$@"'
+    argv = ["unshare", "-rm", "sh", "-c", mounted, "small", sys.executable, "-c", REFUSED, str(small)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=25)
+    if done.returncode != 0 and "Traceback" not in done.stderr:
+        pytest.skip(f"no disk of a test's own can be made here: {done.stderr.strip()}")
+    assert "The disk is full" in done.stdout, done.stderr
+    assert "could not be written or restored" in done.stdout
+    assert "XDG_CACHE_HOME" in done.stdout
+    assert done.stdout.strip().endswith("[]"), "nothing half made stays"
+
+
+def test_a_build_that_fails_of_itself_is_told_as_it_is(folder: Path) -> None:
+    def refused(_begun: Path) -> None:
+        raise ImageBuildFailed("The guest's desktop did not come up.")
+
+    with pytest.raises(ImageBuildFailed, match="desktop did not come up"):
+        make_by(folder, refused)

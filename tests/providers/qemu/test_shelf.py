@@ -15,14 +15,17 @@ from harness.providers.api import KeptLayer, LayerKind
 from harness.providers.image_files import ImageFiles
 from harness.providers.qemu import layer, shelf, template
 from harness.providers.qemu.template import BASE, MEMORY, STATE, Held, Template
-from tests.providers.qemu.small_templates import VERSION, make_disk, make_protection, make_template
+from tests.builders import QEMU_VERSION
+from tests.providers.qemu.small_templates import make_disk, make_protection, make_template
 
 pytestmark = pytest.mark.usefixtures("fake_qemu", "layers")
 
 
 @pytest.fixture
-def whole(definition: ImageFiles) -> Template:
+def whole(definition: ImageFiles, layers: Path, fake_qemu: Path) -> Template:
     """A disk and a template of today's definition."""
+    assert layers.is_dir()
+    assert fake_qemu.is_dir()
     make_disk(definition)
     return make_template(definition)
 
@@ -126,7 +129,7 @@ def test_another_qemu_is_found(whole: Template, fake_qemu: Path) -> None:
     (fake_qemu / "qemu-system-x86_64").write_text("#!/bin/sh\necho QEMU 9\n")
     tools.qemu_version.cache_clear()
     (wrong,) = [finding for finding in shelf.check(whole.folder.name) if not finding.ok]
-    assert (wrong.name, wrong.detail) == ("machine", f"frozen by {VERSION}, here is QEMU 9")
+    assert (wrong.name, wrong.detail) == ("machine", f"frozen by {QEMU_VERSION}, here is QEMU 9")
 
 
 def test_a_layer_that_was_never_finished_is_not_whole(layers: Path) -> None:
