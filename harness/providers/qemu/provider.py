@@ -170,6 +170,7 @@ class QemuProvider:
         with self._loading:
             known = self._held.get(image.content)
             if known is not None:
+                known.template = template  # it may have been put in its place since: a layer is proven before that
                 return known
             version = qemu_version()
             if fingerprint(template.hardware, qemu_version=version) != template.about.fingerprint:
