@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -169,7 +168,7 @@ class Held:
         try:
             self._check_and_load(template)
         except BaseException:
-            self._lock.close()
+            os.close(self._lock)
             raise
 
     def _check_and_load(self, template: Template) -> None:
@@ -197,7 +196,7 @@ class Held:
     def close(self) -> None:
         """Let go of the memory; clones that run keep theirs."""
         os.close(self._memory)
-        self._lock.close()
+        os.close(self._lock)
 
     def _load(self, digests: Digests) -> str:
         """Copy the memory, leaving its holes holes, and give the sha256 of all of it."""
@@ -255,8 +254,11 @@ def held(template: Template) -> Iterator[None]:
     Raises:
         LabError: It has been removed.
     """
-    with _locked(template):
+    descriptor = _locked(template)
+    try:
         yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -274,17 +276,17 @@ def removable(folder: Path) -> Iterator[bool]:
             yield True
 
 
-def _locked(template: Template) -> BinaryIO:
-    """Open a template's own description under a shared lock (flock(2)), which lasts as long as the file is open."""
+def _locked(template: Template) -> int:
+    """Open a template's own description under a shared lock (flock(2)), which lasts as long as it is open."""
     try:
-        stream = template.file(ABOUT).open("rb")
+        descriptor = os.open(template.file(ABOUT), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise unusable(template, ABOUT, str(error)) from error
-    fcntl.flock(stream, fcntl.LOCK_SH)  # who removes a template has it for the moment of a rename
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # who removes a template has it for the moment of a rename
     if not template.file(ABOUT).exists():
-        stream.close()
+        os.close(descriptor)
         raise unusable(template, ABOUT, "it was removed meanwhile")
-    return stream
+    return descriptor
 
 
 def digest_of(path: Path) -> str:
