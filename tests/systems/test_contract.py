@@ -290,7 +290,7 @@ def test_a_helper_that_is_killed_or_stopped_costs_a_fresh_program_and_comes_back
     again = first
     for _ in soon().poll(0.2):
         again = _windows_part(wine)
-        if again["no_resident"] is None:
+        if again["no_resident"] is None and again["json"]:
             break
     assert again["no_resident"] is None
     assert [w["title"] for w in again["json"]]  # type: ignore[attr-defined]
