@@ -21,6 +21,7 @@ of what such a script costs, and seconds of each step in a virtual machine witho
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -65,6 +66,7 @@ def load_scripts() -> None:
     """Have every script of ours ready; otherwise each is read when it is first asked for."""
     for name in sorted(SCRIPTS):
         importlib.import_module(name)
+    gc.freeze()  # a copy's collector then leaves these pages shared
 
 
 class Forked:
