@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 
 from harness import look
@@ -20,8 +21,12 @@ READY_FILE = "/run/hts-compat/session.json"
 SERVICE_USER = "svc"
 SERVICE_ROOT = "/srv/hts-compat"
 
-#: Exit codes of winview (guest_tools/winview.c) that are answers and no trouble; of one that was killed at its limit.
-_DONE, _NO_WINDOW, _NO_CONTROL, _DISABLED, _KILLED = 0, 3, 4, 5, 124
+#: Exit codes of winview (guest_tools/winview.c) that are answers and no trouble; of a window that does not answer, and
+#: of a helper that was killed at its limit.
+_DONE, _NO_WINDOW, _NO_CONTROL, _DISABLED, _HUNG, _KILLED = 0, 3, 4, 5, 6, 124
+
+#: How long a window may be too busy to be asked, before that is trouble.
+BUSY_S, BUSY_EVERY_S = 10.0, 0.2
 
 #: A script that waits until the deadline begins some time after us, and answers some time after it.
 SCRIPT_GRACE_S = 5.0
@@ -101,15 +106,23 @@ class WineSystem:
         return self._run_winview(words, deadline).exit_code == _DONE
 
     def _run_winview(self, words: Sequence[str], deadline: Deadline, *, stdin: str = "") -> CommandResult:
+        result = self._ask_winview(words, deadline, stdin)
+        busy = deadline.sooner(BUSY_S)
+        while result.exit_code == _HUNG and not busy.expired:
+            time.sleep(BUSY_EVERY_S)
+            result = self._ask_winview(words, deadline, stdin)
+        if result.exit_code not in {_DONE, _NO_WINDOW, _NO_CONTROL, _DISABLED}:
+            msg = "The window helper failed in the guest."
+            raise LabError(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
+        return result
+
+    def _ask_winview(self, words: Sequence[str], deadline: Deadline, stdin: str) -> CommandResult:
         request = {"argv": list(words), "stdin": stdin, "limit_s": max(deadline.remaining_s, 0.1)}
         argv, asked = [PYTHON, f"{TOOLS}/windows.py"], json.dumps(request).encode()
         result = self._transport.run(argv, stdin=asked, deadline=_outlasting(deadline))
         if result.exit_code == _KILLED:
             msg = "The window helper did not end in time in the guest."
             raise GuestCommandTimeout(msg)
-        if result.exit_code not in {_DONE, _NO_WINDOW, _NO_CONTROL, _DISABLED}:
-            msg = "The window helper failed in the guest."
-            raise LabError(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
         return result
 
     def screenshot(self, *, deadline: Deadline) -> bytes | None:

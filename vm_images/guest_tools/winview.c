@@ -27,7 +27,8 @@
 #include <string.h>
 #include <wchar.h>
 
-#define ANSWER_MS 200
+#define ANSWER_MS 200      /* of a window that is looked at, of which there are many */
+#define CONTROL_MS 1000    /* of a control among those that one is sought in */
 #define MAX_WINDOWS 64
 #define MAX_CHILDREN 128
 #define MAX_TEXT 1024 /* UTF-16 units of one title or text */
@@ -132,13 +133,13 @@ static BOOL is_hung(HWND window)
 }
 
 /* The text of a window of another process. FALSE: it did not answer in time. */
-static BOOL read_text(HWND window, wchar_t text[MAX_TEXT], BOOL *cut)
+static BOOL read_text(HWND window, wchar_t text[MAX_TEXT], BOOL *cut, UINT limit_ms)
 {
     DWORD_PTR length = 0, copied = 0;
     text[0] = L'\0';
-    if (!SendMessageTimeoutW(window, WM_GETTEXTLENGTH, 0, 0, SMTO_ABORTIFHUNG, ANSWER_MS, &length))
+    if (!SendMessageTimeoutW(window, WM_GETTEXTLENGTH, 0, 0, SMTO_ABORTIFHUNG, limit_ms, &length))
         return FALSE;
-    if (!SendMessageTimeoutW(window, WM_GETTEXT, MAX_TEXT, (LPARAM)text, SMTO_ABORTIFHUNG, ANSWER_MS, &copied))
+    if (!SendMessageTimeoutW(window, WM_GETTEXT, MAX_TEXT, (LPARAM)text, SMTO_ABORTIFHUNG, limit_ms, &copied))
         return FALSE;
     text[copied < MAX_TEXT ? copied : MAX_TEXT - 1] = L'\0';
     /* The length is an upper bound; only a text that fills our room was really cut. */
@@ -188,7 +189,7 @@ static BOOL CALLBACK list_child(HWND child, LPARAM parameter)
     GetClassNameW(child, class_name, 128);
     /* One child without an answer: the rest would cost a time limit each. */
     BOOL read = is_field(child) && hides_text(child);
-    read = read || (!children->hung && read_text(child, text, &children->truncated));
+    read = read || (!children->hung && read_text(child, text, &children->truncated, ANSWER_MS));
     if (!read && IsWindow(child))
         children->hung = TRUE;
     append_format(children->out, "%s{\"class\": ", children->count++ ? ", " : "");
@@ -298,7 +299,7 @@ static BOOL CALLBACK match_button(HWND child, LPARAM parameter)
     BOOL cut = FALSE;
     if (!GetClassNameW(child, class_name, 128) || _wcsicmp(class_name, L"Button") != 0 || !IsWindowVisible(child))
         return TRUE;
-    if (!read_text(child, text, &cut)) {
+    if (!read_text(child, text, &cut, CONTROL_MS)) {
         search->hung = IsWindow(child);
         return !search->hung;
     }
@@ -325,7 +326,7 @@ static BOOL CALLBACK match_field(HWND child, LPARAM parameter)
     GetClassNameW(child, class_name, 128);
     if (search->label == NULL || _wcsicmp(class_name, L"Static") != 0)
         return TRUE;
-    if (!read_text(child, text, &cut)) {
+    if (!read_text(child, text, &cut, CONTROL_MS)) {
         search->hung = IsWindow(child);
         return !search->hung;
     }
@@ -425,7 +426,7 @@ static int fill(const wchar_t *title, const wchar_t *label, int number)
         return report("no_such_field", &search, NO_BUTTON);
     if (!IsWindowEnabled(search.found) || !IsWindowEnabled(search.window))
         return report("field_disabled", &search, BUTTON_DISABLED);
-    BOOL set = SendMessageTimeoutW(search.found, WM_SETTEXT, 0, (LPARAM)text, SMTO_ABORTIFHUNG, ANSWER_MS * 5, &answer) != 0;
+    BOOL set = SendMessageTimeoutW(search.found, WM_SETTEXT, 0, (LPARAM)text, SMTO_ABORTIFHUNG, CONTROL_MS, &answer) != 0;
     SecureZeroMemory(text, sizeof text);
     if (!set)
         return report("window_hung", &search, WINDOW_HUNG);
