@@ -100,6 +100,7 @@ class FakeMachine:
         on_moment: Told of every moment as it begins.
         late_calls: How often somebody tried to reach the guest after its lease.
         screen: What its screen shows after a moment, seen from outside; None when its lease cannot show it.
+        pressed: The keys and the places of clicks that were given to it from outside.
     """
 
     name: str
@@ -115,6 +116,7 @@ class FakeMachine:
     calls: int = 0
     late_calls: int = 0
     screen: Callable[[str], Frame | None] | None = None
+    pressed: list[str | tuple[int, int]] = field(default_factory=list)
 
     def reach(self) -> None:
         """Count a call into the guest, and refuse it when nobody is there to answer."""

@@ -34,7 +34,10 @@ class LookError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A visible top-level window: its title, its program, and the texts of its child windows in order."""
+    """A visible top-level window: its title, its program, and the texts of its child windows in order.
+
+    ``corner`` is its upper left one on the screen, in pixels.
+    """
 
     title: str
     class_name: str
@@ -42,6 +45,7 @@ class Window:
     windows_pid: int
     hung: bool
     texts: tuple[str, ...]
+    corner: tuple[int, int] | None = None
 
     @property
     def text(self) -> str:
@@ -158,9 +162,17 @@ def windows(raw: bytes) -> tuple[Window, ...]:
             windows_pid=number(item.get("pid")) or 0,
             hung=item.get("hung") is True,
             texts=tuple(text(c.get("text")) for c in _objects(item.get("children", []))),
+            corner=_corner(item.get("rect")),
         )
         for item in _objects(listed)
     )
+
+
+def _corner(rect: object) -> tuple[int, int] | None:
+    """Read the upper left corner of a rectangle: left, top, right, bottom."""
+    sides = [number(side) for side in rect] if isinstance(rect, list) else []
+    left, top = (*sides, None, None)[:2]
+    return None if left is None or top is None else (left, top)
 
 
 def established_ports(raw: bytes) -> frozenset[int]:

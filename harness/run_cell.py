@@ -28,7 +28,7 @@ from harness.probes import installer_of
 from harness.products import adapter_of
 from harness.products.api import ComesUp, Product, Record, Resumes, Tools
 from harness.protection import Layer
-from harness.providers.api import Endpoint, Lease, Provider, Reboots, ShowsScreen
+from harness.providers.api import Endpoint, Lease, Provider, Reboots, ShowsScreen, TakesInput
 from harness.recorder import Recorder
 from harness.scenario import Step
 from harness.secret import Mask, Secret
@@ -75,6 +75,57 @@ class Rig:
         return Mask(self.secrets.values())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """A guest as it is behind a step, for who wants to look at it himself: how the step ended, and the lease."""
+
+    index: int
+    step: Step
+    end: StepEnd
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Where an attempt is to end so that a person can look at its guest: behind a stage, or behind one that fails.
+
+    ``at`` is called there, with nobody connected to the guest; when it returns the guest is gone.
+    """
+
+    stage: str
+    at: Callable[[Behind], None]
+
+
+class _Held(Exception):
+    """The attempt ends here, because somebody wanted to look at the guest; nothing is proven and nothing collected."""
+
+
+class _Holding(NamedTuple):
+    """The guest of an attempt, and where it is to be held."""
+
+    hold: Hold | None
+    lease: Lease
+    transport: Transport
+
+    @property
+    def screen(self) -> ShowsScreen | None:
+        """Give what shows the guest's screen from outside."""
+        return self.lease if isinstance(self.lease, ShowsScreen) else None
+
+    @property
+    def hands(self) -> TakesInput | None:
+        """Give what gives the guest keys and clicks from outside."""
+        return self.lease if isinstance(self.lease, TakesInput) else None
+
+    def border(self, index: int, step: Step, end: StepEnd) -> None:
+        """Hold the guest behind a step when that was asked for; raises ``_Held`` when it was let go."""
+        if self.hold is None or (step.kind != self.hold.stage and end.expectation is None):
+            return
+        self.transport.close()
+        self.hold.at(Behind(index=index, step=step, end=end, lease=self.lease))
+        raise _Held
+
+
 def run_cell(
     meta: AttemptMeta,
     rig: Rig,
@@ -82,6 +133,7 @@ def run_cell(
     run_id: str,
     on_stage: Callable[[str], None] = lambda _stage: None,
     recorder: Recorder | None = None,
+    hold: Hold | None = None,
 ) -> Attempt:
     """Make one attempt of a cell on a guest of its own.
 
@@ -91,6 +143,7 @@ def run_cell(
         run_id: Marks the guest for ``sweep``.
         on_stage: Told the name of each stage as it begins; for progress.
         recorder: Collects the attempt. A caller that gives one keeps what was seen, even when this raises.
+        hold: Ends the attempt behind a step; it is never complete then, so that no verdict can come of it.
 
     Returns:
         The attempt, complete (its last event says so) or not (its trouble is recorded).
@@ -105,7 +158,7 @@ def run_cell(
     record(Kind.BEGIN, data={"role": meta.role.value, "alone": meta.alone})
     deadline = Deadline.after(OVERHEAD_S + sum(step.action.timeout_s for step in cell.scenario.steps))
     try:
-        with ExitStack() as stack:
+        with contextlib.suppress(_Held), ExitStack() as stack:
             on_stage("lease")
             name = f"{run_id}-{meta.nonce}"
             # An engine that is down makes no attempt at all: nothing was seen, and the guest is asked for again later.
@@ -134,7 +187,6 @@ def run_cell(
             product.canary(tested_folders(cell, installed=False), when=When.BEFORE, deadline=deadline)
             product.sample(border=-1, deadline=deadline)
 
-            screen = lease if isinstance(lease, ShowsScreen) else None
             reboot = None
             if isinstance(lease, Reboots) and isinstance(transport, WayIn):
                 reboot = _Machine(
@@ -146,7 +198,7 @@ def run_cell(
                 product,
                 recorder,
                 rig,
-                screen=screen,
+                holding=_Holding(hold, lease, transport),
                 reboot=reboot,
                 deadline=deadline,
                 on_stage=on_stage,
@@ -225,7 +277,7 @@ def _run_steps(
     recorder: Recorder,
     rig: Rig,
     *,
-    screen: ShowsScreen | None,
+    holding: _Holding,
     reboot: Callable[[int, Deadline], None] | None,
     deadline: Deadline,
     on_stage: Callable[[str], None],
@@ -238,7 +290,8 @@ def _run_steps(
         recorder.record,
         installer=_checked(rig.installer),
         secrets=rig.secrets,
-        screen=screen,
+        screen=holding.screen,
+        hands=holding.hands,
         reboot=reboot,
     )
     installed = _Installed(ever=False, still=False)
@@ -250,11 +303,12 @@ def _run_steps(
         recorder.record(Kind.STEP_BEGIN, step.kind)
         end = runner.run(index, step, deadline=deadline)
         _record_end(recorder, step, end)
-        if screen is not None or step.kind in PICTURED or end.expectation is not None:
+        if holding.screen is not None or step.kind in PICTURED or end.expectation is not None:
             runner.screenshot(deadline=deadline)
         if runner.running and step.kind == "launch":
             _record_modules(guest, recorder, deadline)
         product.sample(border=index, deadline=deadline)
+        holding.border(index, step, end)
         if end.expectation is not None:
             break
         if step.kind in {"install", "update", "uninstall"}:

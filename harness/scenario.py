@@ -100,6 +100,33 @@ class Click(Frozen):
     button: str = Field(min_length=1)
 
 
+class Place(Frozen):
+    """A place in a window whose title contains ``window``, in pixels from the window's upper left corner."""
+
+    window: str = Field(min_length=1)
+    x: int = Field(ge=0, le=4095)
+    y: int = Field(ge=0, le=4095)
+
+
+#: Keys by the names that people give them; joined by '+' they are held together, as in 'alt+f4'.
+KEYS = frozenset(
+    [
+        *"abcdefghijklmnopqrstuvwxyz0123456789",
+        *(f"f{number}" for number in range(1, 13)),
+        *("enter", "esc", "tab", "space", "backspace", "delete", "insert", "home", "end", "pageup", "pagedown"),
+        *("up", "down", "left", "right", "alt", "ctrl", "shift", "win", "menu"),
+    ]
+)
+
+
+def _is_chord(value: str) -> str:
+    unknown = [key for key in value.split("+") if key not in KEYS]
+    if unknown:
+        msg = f"'{unknown[0]}' is no key; there are {', '.join(sorted(KEYS, key=lambda key: (-len(key), key)))}"
+        raise ValueError(msg)
+    return value
+
+
 class Fill(Frozen):
     """A field that a person would fill in, by the text of the label before it, or by its number in the window.
 
@@ -225,6 +252,27 @@ class Connect(_Timed):
     error_windows: tuple[Title, ...] = ()
 
 
+class Press(_Timed):
+    """Keys, or a click at a place, given from outside by the machine's own keyboard or pointer (virtual machines).
+
+    For what the helper in the guest cannot press: what is no button, and desktops that programs do not reach.
+    """
+
+    keys: tuple[Annotated[str, AfterValidator(_is_chord)], ...] | None = Field(
+        default=None, min_length=1, max_length=100, description="One after the other, such as 'tab' and 'alt+f4'."
+    )
+    at: Place | None = None
+    window: Title | None = Field(default=None, description="The window that must be shown then.")
+    error_windows: tuple[Title, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.keys is None) == (self.at is None):
+            msg = "a press is either 'keys' or a click 'at' a place"
+            raise ValueError(msg)
+        return self
+
+
 class Dwell(_Timed):
     """The program stays alive, without an error dialog; with ``window`` or ``tcp_port`` it stays connected, too."""
 
@@ -298,6 +346,7 @@ Action = (
     | Launch
     | SelfUpdate
     | Connect
+    | Press
     | Dwell
     | Scan
     | Close
@@ -318,6 +367,7 @@ class Step(Frozen):
     launch: Launch | None = None
     self_update: SelfUpdate | None = None
     connect: Connect | None = None
+    press: Press | None = None
     dwell: Dwell | None = None
     scan: Scan | None = None
     close: Close | None = None

@@ -20,11 +20,11 @@ from harness import look
 from harness.attempt import INSTALL_JOB, LAUNCH_JOB, UNINSTALL_JOB, UPDATE_JOB, Kind
 from harness.build import Build, BuildKind, fold
 from harness.deadline import Deadline
-from harness.errors import GuestCommandTimeout, InputError
+from harness.errors import GuestCommandTimeout, InputError, LabError
 from harness.image import Folder
 from harness.plan import Cell
 from harness.products.api import Product, Record, Scans
-from harness.providers.api import ShowsScreen
+from harness.providers.api import ShowsScreen, TakesInput
 from harness.scenario import (
     Action,
     Click,
@@ -36,6 +36,7 @@ from harness.scenario import (
     Install,
     Launch,
     LogLine,
+    Press,
     Reboot,
     Run,
     Scan,
@@ -80,6 +81,7 @@ class StepEnd:
 
 PASSED = StepEnd()
 
+
 #: What of the guest was started anew by a step ``reboot``.
 SESSION_ANEW: Mapping[str, JsonValue] = {"anew": "session"}
 MACHINE_ANEW: Mapping[str, JsonValue] = {"anew": "machine"}
@@ -105,6 +107,7 @@ class StepRunner:
         product: Moved by ``vendor_update``.
         record: Looks, logs and screenshots are recorded through it; it must mask the secrets.
         screen: Shows the screen from outside; without it the guest makes its pictures itself.
+        hands: Gives the guest keys and clicks from outside; without it a ``press`` cannot be done.
         reboot: Starts the guest's whole machine anew; None where only its desktop session can be.
     """
 
@@ -118,6 +121,7 @@ class StepRunner:
         installer: Callable[[Build], Payload],
         secrets: Mapping[str, Secret] = MappingProxyType({}),
         screen: ShowsScreen | None = None,
+        hands: TakesInput | None = None,
         reboot: Callable[[int, Deadline], None] | None = None,
     ) -> None:
         self._cell = cell
@@ -133,6 +137,7 @@ class StepRunner:
         self._reboot = reboot or self._restart_session
         self._shows_secret = False
         self._screen = screen
+        self._hands = hands
         self._last_frame: tuple[str, bytes] | None = None
         self._launch_job = LAUNCH_JOB
         self.running = False
@@ -169,6 +174,8 @@ class StepRunner:
                 )
                 unfilled = self._fill_all(action.fill or (), within)
                 return unfilled or self._act(action.click, watch, within)
+            case Press():
+                return self._press(action, within)
             case Dwell():
                 return self._dwell(index, action, within)
             case Scan():
@@ -341,6 +348,35 @@ class StepRunner:
                 dialog=self._any_dialog(within),
             )
         return self._until(watch, within)
+
+    def _press(self, action: Press, within: Deadline) -> StepEnd:
+        hands = self._hands
+        if hands is None:
+            msg = "This guest takes no keys and clicks from outside, as 'press' needs; a virtual machine's does."
+            raise LabError(msg, hint="Run the cell with '--provider qemu'.")
+        for chord in action.keys or ():
+            hands.press(chord, deadline=within)
+        if action.keys is not None:
+            self._record(Kind.LOOK, "pressed", data={"keys": list(action.keys)})
+        if action.at is not None:
+            corner = self._corner(action.at.window, within)
+            if corner is None:
+                detail = f"There is no window '{action.at.window}' to click in."
+                return StepEnd(expectation="click", timed_out=True, detail=detail, dialog=self._any_dialog(within))
+            x, y = corner[0] + action.at.x, corner[1] + action.at.y
+            hands.click_at(x, y, deadline=within)
+            self._record(Kind.LOOK, "pressed", data={"x": x, "y": y})
+        return self._until(_Watch(window=action.window, error_windows=action.error_windows), within)
+
+    def _corner(self, window: str, within: Deadline) -> tuple[int, int] | None:
+        """Wait for a window and say where it begins on the screen; None when it is not shown in time."""
+        for _ in within.poll(LOOK_EVERY_S):
+            raw = self._look(_patience(within), tcp=False)
+            shown = look.windows(raw) if look.desktop_answers(raw) else ()
+            corners = [w.corner for w in shown if window in w.title and w.corner is not None]
+            if corners:
+                return corners[0]
+        return None
 
     def _click(self, click: Click, within: Deadline) -> bool:
         # A try that begins just before the step's end may still end: it is the step that failed then, not the lab.

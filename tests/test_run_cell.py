@@ -22,8 +22,8 @@ from harness.products.fake import GUARD, FakeProduct
 from harness.providers.api import Endpoint, Lease, Rebooted
 from harness.providers.fake import FakeProvider
 from harness.recorder import Recorder
-from harness.run_cell import Rig, run_cell
-from harness.scenario import Reboot, Step
+from harness.run_cell import Behind, Hold, Rig, run_cell
+from harness.scenario import Press, Reboot, Step
 from harness.signature import Signature
 from harness.transports.api import Transport
 from harness.transports.fake import FakeTransport
@@ -153,11 +153,80 @@ def test_a_screen_that_is_seen_from_outside_is_pictured_behind_every_step_and_ke
     assert attempt.blobs.get(pictures[0].blob or "").startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_press_reaches_the_machine_where_its_lease_takes_input_and_is_the_labs_trouble_elsewhere(seen: bool) -> None:
+    lab = FakeLab(provider=FakeProvider(guarded_machine))
+    if seen:
+
+        def machine(name: str) -> FakeMachine:
+            made = guarded_machine(name)
+            made.screen = lambda _moment: None
+            return made
+
+        lab = FakeLab(provider=FakeProvider(machine))
+    given = cell()
+    steps = (*given.scenario.steps[:1], Step(press=Press(keys=("enter",))))
+    asked = given.model_copy(update={"scenario": given.scenario.model_copy(update={"steps": steps})})
+    attempt = attempt_of(asked, rig=lab.rig())
+    assert [machine.pressed for machine in lab.provider.machines.values()] == [["enter"] if seen else []]
+    assert attempt.complete is seen
+    assert [e.data["retryable"] for e in attempt.of(Kind.TROUBLE)] == ([] if seen else [False])
+
+
 def test_a_screen_that_gives_no_picture_costs_the_attempt_nothing() -> None:
     attempt = shown(cell(), lambda _moment: None)
     assert attempt.complete
     assert attempt.of(Kind.SCREENSHOT) == []
     assert len([e for e in attempt.of(Kind.LOOK) if e.subject == "screen withheld"]) == len(STEPS)
+
+
+# --- held -------------------------------------------------------------------------------------------------------------
+
+
+def held(asked: Cell, stage: str, mischief: Mischief | None = None) -> tuple[Attempt, list[Behind]]:
+    """Hold a guest behind a stage; give the attempt, and what was told while it was held."""
+    seen: list[Behind] = []
+
+    def at(behind: Behind) -> None:
+        assert behind.lease.lost() is None, "the guest is there while it is held"
+        seen.append(behind)
+
+    rig = FakeLab(in_every_guest(mischief or Mischief())).rig()
+    attempt = run_cell(meta_of(asked), rig, run_id="run-1", hold=Hold(stage=stage, at=at))
+    return attempt, seen
+
+
+def test_a_guest_is_held_behind_a_stage_and_its_attempt_ends_there_without_an_end() -> None:
+    attempt, (behind,) = held(cell(), "launch")
+    assert (behind.step.kind, behind.end.expectation) == ("launch", None)
+    assert behind.lease.lost() is not None, "and gone afterwards"
+    assert ended_steps(attempt)[-1] == ("launch", None)
+    assert not attempt.complete
+    assert [e.data["when"] for e in attempt.of(Kind.CANARY)] == ["before", "step"]
+    assert attempt.of(Kind.TROUBLE) == []
+
+
+def test_a_guest_is_held_behind_a_step_that_fails_before_its_stage() -> None:
+    attempt, (behind,) = held(hasty(), "connect", Mischief(hangs_at="install"))
+    assert (behind.step.kind, behind.end.expectation) == ("install", "exit_code")
+    assert not attempt.complete
+
+
+def test_nobody_is_connected_to_a_guest_that_is_held() -> None:
+    closed: list[bool] = []
+
+    class Closing(FakeTransport):
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    lab = FakeLab()
+    rig = replace(lab.rig(), connect=lambda endpoint: Closing(lab.provider.machines[endpoint.address]))
+    at: list[int] = []
+    run_cell(
+        meta_of(cell()), rig, run_id="run-1", hold=Hold(stage="deliver", at=lambda _behind: at.append(len(closed)))
+    )
+    assert at == [1]
 
 
 def test_the_steps_end_at_the_first_that_fails_and_protection_is_proven_all_the_same() -> None:

@@ -10,8 +10,8 @@ from tests.builders import make_over_older_scenario, make_scenario, make_update_
 
 def test_the_step_kinds_are_the_documented_ones_and_none_is_called_inspect() -> None:
     assert STEP_KINDS == (
-        "deliver", "install", "update", "verify_files", "launch", "self_update", "connect", "dwell", "scan", "close",
-        "reboot", "uninstall", "vendor_update", "run",
+        "deliver", "install", "update", "verify_files", "launch", "self_update", "connect", "press", "dwell", "scan",
+        "close", "reboot", "uninstall", "vendor_update", "run",
     )  # fmt: skip
     assert INSPECT not in STEP_KINDS
 
@@ -38,6 +38,7 @@ def test_every_kind_of_step_has_a_deadline(kind: str) -> None:
         "run": {"command": ["true"]},
         "close": {"window": "a"},
         "uninstall": {"program": "a.exe"},
+        "press": {"keys": ["enter"]},
     }
     action = Step.model_validate({kind: needed.get(kind, {})}).action
     assert action.timeout_s > 0
@@ -129,6 +130,25 @@ def test_steps_are_about_the_older_build_up_to_the_update_but_not_the_delivery_o
     assert [scenario.is_about_older(index) for index in range(len(kinds))] == [True, True, True] + [False] * 5
     assert scenario.updated_at == 4
     assert not any(make_scenario().is_about_older(index) for index in range(5))
+
+
+@pytest.mark.parametrize(
+    ("press", "says"),
+    [
+        ({}, "either 'keys' or a click"),
+        ({"keys": ["enter"], "at": {"window": "a", "x": 1, "y": 1}}, "either 'keys' or a click"),
+        ({"keys": []}, "at least 1"),
+        ({"keys": ["alt+f13"]}, "'f13' is no key"),
+        ({"keys": ["alt-f4"]}, "'alt-f4' is no key"),
+        ({"keys": [""]}, "'' is no key"),
+        ({"at": {"window": "a", "x": -1, "y": 1}}, "greater than or equal to 0"),
+        ({"at": {"window": "", "x": 1, "y": 1}}, "at least 1"),
+    ],
+)
+def test_a_press_is_of_known_keys_or_at_a_place(press: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Step.model_validate({"press": press})
+    assert Step.model_validate({"press": {"keys": ["alt+f4", "enter"], "window": "HTS"}}).kind == "press"
 
 
 FIELD = {"window": "로그인", "field": "계정", "secret": "HTS_ACCOUNT"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,14 +13,14 @@ from harness import look
 from harness.attempt import AttemptMeta, Event, Kind, Role
 from harness.build import Build, BuildFile, BuildKind
 from harness.deadline import Deadline
-from harness.errors import GuestCommandTimeout, GuestUnreachable, InputError
+from harness.errors import GuestCommandTimeout, GuestUnreachable, InputError, LabError
 from harness.fake_guest import FakeMachine, FakeProgram, Mischief
 from harness.frame import Frame
 from harness.image import Folder
 from harness.plan import NO_PRODUCT
 from harness.products.api import Tools
 from harness.products.none.adapter import NoProduct
-from harness.providers.api import ShowsScreen
+from harness.providers.api import ShowsScreen, TakesInput
 from harness.recorder import Recorder
 from harness.scenario import (
     Click,
@@ -30,10 +31,13 @@ from harness.scenario import (
     Fill,
     Install,
     Launch,
+    Place,
+    Press,
     Reboot,
     Run,
     Scan,
     Step,
+    Title,
     Uninstall,
     Update,
 )
@@ -62,6 +66,7 @@ class Desk:
     system: type[FakeSystem] = FakeSystem
     product: type[NoProduct] = NoProduct
     screen: ShowsScreen | None = None
+    hands: TakesInput | None = None
 
     def __post_init__(self) -> None:
         cell = make_cell(build=self.build, older=self.older, product=NO_PRODUCT, scenario=scenario())
@@ -96,6 +101,7 @@ class Desk:
             installer=lambda build: f"DemoHTS {build.version} setup".encode(),
             secrets=self.secrets,
             screen=self.screen,
+            hands=self.hands,
         )
         self.image = cell.image
 
@@ -677,6 +683,66 @@ def test_pictures_go_on_when_a_field_was_filled_with_plain_text() -> None:
     desk.run(*RUNNING, "self_update", login({"field": "사용자 ID", "text": "qa01"}))
     desk.runner.screenshot(deadline=Deadline.after(5))
     assert desk.recorder.attempt().of(Kind.SCREENSHOT)
+
+
+# --- keys and clicks from outside -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Hands:
+    """What takes keys and clicks, and notes them down."""
+
+    done: list[object] = field(default_factory=list)
+
+    def press(self, chord: str, *, deadline: Deadline) -> None:
+        del deadline
+        self.done.append(chord)
+
+    def click_at(self, x: int, y: int, *, deadline: Deadline) -> None:
+        del deadline
+        self.done.append((x, y))
+
+
+class Placed(FakeSystem):
+    """A desktop whose windows begin at a place."""
+
+    def observe(self, request: Mapping[str, object], *, deadline: Deadline) -> bytes:
+        value = json.loads(super().observe(request, deadline=deadline))
+        for window in value.get("windows", {}).get("json", ()):
+            window["rect"] = [100, 50, 500, 350]
+        return json.dumps(value).encode()
+
+
+def test_keys_are_pressed_one_after_the_other_and_what_they_bring_is_waited_for() -> None:
+    desk = Desk(hands=(hands := Hands()))
+    end = desk.run(*RUNNING, Step(press=Press(keys=("tab", "alt+f4"), window=Title(contains=desktop.MAIN_WINDOW))))
+    assert end.expectation is None
+    assert hands.done == ["tab", "alt+f4"]
+    assert [e.data for e in desk.looks("pressed")] == [{"keys": ["tab", "alt+f4"]}]
+    missing = Step(press=Press(keys=("esc",), window=Title(contains="nowhere"), timeout_s=0.05))
+    assert desk.run(missing).expectation == "window"
+
+
+def test_a_click_falls_into_its_window_wherever_that_stands() -> None:
+    desk = Desk(hands=(hands := Hands()), system=Placed)
+    at = Place(window=desktop.MAIN_WINDOW, x=7, y=9)
+    assert desk.run(*RUNNING, Step(press=Press(at=at))).expectation is None
+    assert hands.done == [(107, 59)]
+
+
+@pytest.mark.parametrize("system", [FakeSystem, Placed], ids=["no-place", "no-window"])
+def test_a_click_in_no_window_fails_the_step_by_time(system: type[FakeSystem]) -> None:
+    desk = Desk(hands=(hands := Hands()), system=system)
+    window = desktop.MAIN_WINDOW if system is FakeSystem else "nowhere"
+    end = desk.run(*RUNNING, Step(press=Press(at=Place(window=window, x=7, y=9), timeout_s=0.05)))
+    assert (end.expectation, end.timed_out) == ("click", True)
+    assert hands.done == []
+
+
+def test_a_guest_that_takes_no_input_is_the_labs_trouble_and_no_failure_of_the_build() -> None:
+    with pytest.raises(LabError, match="takes no keys and clicks") as caught:
+        Desk().run(*RUNNING, Step(press=Press(keys=("enter",))))
+    assert not caught.value.retryable
 
 
 @pytest.mark.parametrize(

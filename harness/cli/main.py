@@ -34,6 +34,7 @@ GithubOption = Annotated[
     typer.Option("--github/--no-github", help="Annotations for GitHub Actions; else as GITHUB_ACTIONS says."),
 ]
 REPORTS = Path("reports")
+DEMO_SUITE = Path(__file__).resolve().parent.parent.parent / "scenarios" / "suites" / "demo.yaml"
 
 
 @app.callback()
@@ -161,6 +162,61 @@ def explain(
     from harness.cli import show as face
 
     raise typer.Exit(face.explain(cell, run, out=out, store=store, as_json=as_json))
+
+
+@app.command()
+def reproduce(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="A cell's id, or a prefix that is unique.")],
+    suite: Annotated[Path, typer.Argument(metavar="[SUITE.yaml]", help="Whose cell; else the demo's.")] = DEMO_SUITE,
+    *,
+    hold: Annotated[str, typer.Option("--hold", metavar="STAGE", help="The step behind which the guest is held.")],
+    seconds: Annotated[
+        float | None, typer.Option("--for", metavar="SECONDS", min=1, help="Hold it so long, not until told.")
+    ] = None,
+    build: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--build", help="An installer, or a portable build's zip or folder, beside the suite's own."),
+    ] = None,
+    provider: ProviderOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Run a cell's steps on a fresh guest up to a stage and hold the guest there, to be looked at and used.
+
+    Says how to see its desktop (VNC on loopback, where the provider can) and how to run commands in it. A step that
+    fails before is where it is held, too. Ends with Enter, Ctrl-C or --for; then the guest is gone. What is done in it
+    is no evidence: nothing is stored and nothing judged.
+
+    Exit: 0 it was held, 2 bad input, 5 the guest was not to be had, or lost.
+    """
+    from harness.cli import reproduce as face
+
+    asked = face.Reproduced(
+        cell=cell,
+        suite=suite,
+        stage=hold,
+        seconds=seconds,
+        builds=tuple(build or ()),
+        provider=provider,
+        as_json=as_json,
+    )
+    raise typer.Exit(face.reproduce(asked))
+
+
+@app.command("in-guest")
+def in_guest(
+    guest: Annotated[str, typer.Argument(metavar="GUEST", help="As 'reproduce' printed it.")],
+    command: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[-- COMMAND...]", help="Program and arguments; none: a shell, line by line."),
+    ] = None,
+    *,
+    user: Annotated[str, typer.Option("--user", help="Account in the guest; root is its administrator.")] = "trader",
+    seconds: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For one command.")] = 60.0,
+) -> None:
+    """Run commands in a guest that 'reproduce' holds. Exit: the command's own; 5 when it cannot be reached."""
+    from harness.cli import reproduce as face
+
+    raise typer.Exit(face.in_guest(guest, command or [], user=user, seconds=seconds))
 
 
 @app.command()

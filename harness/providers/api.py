@@ -100,6 +100,51 @@ class Reboots(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDesktop:
+    """Where a person can see and use a guest's desktop: VNC (RFC 6143) on this machine's loopback, ``host:port``.
+
+    ``password`` is made for this once; VNC knows 8 characters.
+    """
+
+    address: str
+    password: str
+
+
+@runtime_checkable
+class OpensDesktop(Protocol):
+    """The ability of a lease to let a person sit down before its guest."""
+
+    def open_desktop(self, *, deadline: Deadline) -> OpenDesktop:
+        """Open the desktop to whoever has the password, until the lease ends.
+
+        Raises:
+            LabError: It cannot be opened.
+        """
+        ...
+
+
+@runtime_checkable
+class TakesInput(Protocol):
+    """The ability of a lease to give its guest keys and clicks from outside, as the machine's own devices give them."""
+
+    def press(self, chord: str, *, deadline: Deadline) -> None:
+        """Press keys together and let them go: names of ``scenario.KEYS``, joined by '+'.
+
+        Raises:
+            LabError: The machine does not take them.
+        """
+        ...
+
+    def click_at(self, x: int, y: int, *, deadline: Deadline) -> None:
+        """Click with the left button at a place of the screen, in pixels from its upper left corner.
+
+        Raises:
+            LabError: The machine does not take it.
+        """
+        ...
+
+
 class Provider(Protocol):
     """Makes guests of one kind."""
 

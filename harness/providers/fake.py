@@ -12,7 +12,7 @@ from harness.errors import HostDown, LabError
 from harness.fake_guest import FakeMachine
 from harness.frame import Frame
 from harness.image import Image
-from harness.providers.api import Endpoint, Fitness, Loss
+from harness.providers.api import Endpoint, Fitness, Loss, OpenDesktop
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,21 @@ class _ShownLease(_FakeLease):
         del deadline
         machine = self.machine
         return machine.screen(machine.moments[-1]) if machine.screen and machine.ended is None else None
+
+    def press(self, chord: str, *, deadline: Deadline) -> None:
+        """Note down the keys; see ``TakesInput.press``."""
+        del deadline
+        self.machine.pressed.append(chord)
+
+    def click_at(self, x: int, y: int, *, deadline: Deadline) -> None:
+        """Note down the place; see ``TakesInput.click_at``."""
+        del deadline
+        self.machine.pressed.append((x, y))
+
+    def open_desktop(self, *, deadline: Deadline) -> OpenDesktop:
+        """Tell an address at which nobody listens; see ``OpensDesktop.open_desktop``."""
+        del deadline
+        return OpenDesktop(address="127.0.0.1:5900", password="simulated")  # noqa: S106 - it opens nothing
 
 
 class FakeProvider:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +19,18 @@ from pathlib import Path
 from harness.deadline import Deadline
 from harness.errors import LabError
 from harness.frame import MAX_PPM_BYTES, Frame, from_ppm
-from harness.providers.api import Loss
+from harness.providers.api import Loss, OpenDesktop
 from harness.providers.build_command import QUICK_S, BuildToolMissing, run
-from harness.providers.qemu.machine import Hardware, Places, command_line
+from harness.providers.qemu.machine import QCODES, Hardware, Places, clicked, command_line
 from harness.providers.qemu.monitor import Monitor
 
 OWNER = "owner.json"
+
+LOOPBACK = "127.0.0.1"
+
+#: Until keys are let go (QEMU holds them for 0.1 s), so that the next ones are no part of them; and how long a button
+#: stays down: a program under TCG may see nothing of a click that is over at once.
+KEY_S, CLICK_S = 0.15, 0.05
 
 #: How long a machine that runs may take to answer its monitor, and one that was killed to be gone.
 MONITOR_S, DYING_S = 5.0, 5.0
@@ -226,6 +234,33 @@ class RunningMachine:
                 elif told.stops_for_disk:
                     summary = "the host could not write the virtual machine's disk (is there room?), and it was ended"
                     self._trouble = Loss(summary=summary, crashed=False)
+
+    def press(self, chord: str, *, deadline: Deadline) -> None:
+        """Press keys together. Source: QEMU QMP Reference Manual, ``send-key`` and ``QKeyCode``."""
+        keys = [{"type": "qcode", "data": QCODES.get(key, key)} for key in chord.split("+")]
+        self.monitor.command("send-key", {"keys": keys}, deadline=deadline)
+        time.sleep(KEY_S)
+
+    def click_at(self, x: int, y: int, *, deadline: Deadline) -> None:
+        """Move the tablet's pointer and click. Source: QEMU QMP Reference Manual, ``input-send-event``."""
+        for events in clicked(x, y):
+            self.monitor.command("input-send-event", {"events": list(events)}, deadline=deadline)
+            time.sleep(CLICK_S)
+
+    def open_desktop(self, *, deadline: Deadline) -> OpenDesktop:
+        """Let QEMU's VNC server listen on loopback, at a port that is free, for who has a password of eight characters.
+
+        Source: QEMU QMP Reference Manual, ``set_password`` and ``display-update``; RFC 6143, 7.2.2.
+        """
+        password = secrets.token_urlsafe(6)
+        self.monitor.command("set_password", {"protocol": "vnc", "password": password}, deadline=deadline)
+        anywhere = {"type": "inet", "host": LOOPBACK, "port": "0"}
+        self.monitor.command("display-update", {"type": "vnc", "addresses": [anywhere]}, deadline=deadline)
+        told = self.monitor.command("query-vnc", deadline=deadline)
+        if not isinstance(told, dict) or (told.get("host"), told.get("auth")) != (LOOPBACK, "vnc"):
+            msg = "The virtual machine's desktop could not be opened."
+            raise LabError(msg, detail=str(told)[:500])
+        return OpenDesktop(address=f"{LOOPBACK}:{told.get('service')}", password=password)
 
     def wait(self, *, deadline: Deadline) -> int | None:
         """Wait until the machine has ended by itself; give its exit code, None when it still runs."""

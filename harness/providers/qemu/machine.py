@@ -110,6 +110,28 @@ def command_line(hardware: Hardware, places: Places, *, incoming: bool, more: st
     return [*line, *(("-incoming", "defer", "-S") if incoming else ())]
 
 
+#: QEMU's names of keys, where they are others than a scenario's. Source: QMP Reference Manual, ``QKeyCode``.
+QCODES = {"enter": "ret", "space": "spc", "pageup": "pgup", "pagedown": "pgdn", "win": "meta_l"}
+
+#: Where a tablet's axes end, whatever the screen's size. Source: QEMU, include/ui/input.h, INPUT_EVENT_ABS_MAX.
+ABS_MAX = 0x7FFF
+
+
+def clicked(x: int, y: int) -> tuple[tuple[dict[str, object], ...], ...]:
+    """Give a click at a place of the screen as QEMU's input events: to the place, button down, button up."""
+    axes = zip(("x", "y"), (x, y), SCREEN, strict=True)
+    there = tuple(_axis(name, min(at, size - 1) * ABS_MAX // (size - 1)) for name, at, size in axes)
+    return (there, (_button(down=True),), (_button(down=False),))
+
+
+def _button(*, down: bool) -> dict[str, object]:
+    return {"type": "btn", "data": {"button": "left", "down": down}}
+
+
+def _axis(name: str, value: int) -> dict[str, object]:
+    return {"type": "abs", "data": {"axis": name, "value": value}}
+
+
 def fingerprint(hardware: Hardware, *, qemu_version: str) -> str:
     """Give the sha256 of what a clone must have in common with its template: QEMU's version and every device."""
     anywhere = Places(

@@ -21,7 +21,7 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError, LabError
 from harness.frame import Frame
 from harness.image import Image
-from harness.providers.api import Endpoint, Fitness, Loss, Rebooted
+from harness.providers.api import Endpoint, Fitness, Loss, OpenDesktop, Rebooted
 from harness.providers.qemu import clone
 from harness.providers.qemu.fitness import check
 from harness.providers.qemu.machine import fingerprint
@@ -58,6 +58,15 @@ class _QemuLease:
 
     def reboot(self, *, deadline: Deadline) -> Rebooted:
         return reboot(self.machine, self.endpoint.address, deadline=deadline)
+
+    def press(self, chord: str, *, deadline: Deadline) -> None:
+        self.machine.press(chord, deadline=deadline)
+
+    def click_at(self, x: int, y: int, *, deadline: Deadline) -> None:
+        self.machine.click_at(x, y, deadline=deadline)
+
+    def open_desktop(self, *, deadline: Deadline) -> OpenDesktop:
+        return self.machine.open_desktop(deadline=deadline)
 
 
 class _Clone:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.providers.qemu.machine import Hardware, Places, command_line, fingerprint
+from harness.providers.qemu.machine import QCODES, Hardware, Places, clicked, command_line, fingerprint
+from harness.scenario import KEYS
 
 HARDWARE = Hardware(accelerator="tcg", memory_mib=1024, cpus=2, kernel=Path("/t/vmlinuz"), initrd=Path("/t/initrd"))
 PLACES = Places(
@@ -62,6 +63,23 @@ def test_a_guest_has_a_display_card_and_a_tablet_and_shows_them_to_nobody_by_its
     assert "virtio-tablet-pci,id=pointer" in devices
     assert line[line.index("-display") + 1] == "none"
     assert line[line.index("-vnc") + 1] == "none,password=on"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "there"), [(0, 0, (0, 0)), (1023, 767, (0x7FFF, 0x7FFF)), (4095, 4095, (0x7FFF, 0x7FFF))]
+)
+def test_a_click_goes_to_its_place_on_the_tablet_and_never_beyond(x: int, y: int, there: tuple[int, int]) -> None:
+    move, *buttons = clicked(x, y)
+    assert [event["data"] for event in move] == [{"axis": a, "value": v} for a, v in zip("xy", there, strict=True)]
+    assert [event["data"] for (event,) in buttons] == [{"button": "left", "down": d} for d in (True, False)]
+
+
+def test_every_key_of_a_scenario_has_a_name_of_qemu() -> None:
+    """The names are those of QKeyCode in QEMU 7.2, of the keys that a scenario may press."""
+    named = {*"abcdefghijklmnopqrstuvwxyz0123456789", *(f"f{n}" for n in range(1, 13)), "ret", "esc", "tab", "spc"}
+    named |= {"backspace", "delete", "insert", "home", "end", "pgup", "pgdn", "up", "down", "left", "right"}
+    named |= {"alt", "ctrl", "shift", "meta_l", "menu"}
+    assert {QCODES.get(key, key) for key in KEYS} == named
 
 
 def test_a_comma_in_a_path_is_no_option_of_its_own() -> None:
