@@ -59,7 +59,9 @@ def container(docker_provider: DockerProvider, reference_image: Image) -> Iterat
 @pytest.fixture(scope="module")
 def virtual_machine(vm_image: Image) -> Iterator[str]:
     """Give one virtual machine for all tests of this module."""
-    with QemuProvider().lease(vm_image, run_id="contract-t", name="transport", deadline=Deadline.after(60)) as lease:
+    with QemuProvider(spares=False).lease(
+        vm_image, run_id="contract-t", name="transport", deadline=Deadline.after(60)
+    ) as lease:
         yield lease.endpoint.address
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections import deque
@@ -212,6 +213,7 @@ class Pool(Generic[MachineT]):
         if self._filler is None:
             self._filler = threading.Thread(target=self._fill, name="spare guests", daemon=True)
             self._filler.start()
+            atexit.register(self.close)  # for whoever does not close it
         return room
 
     def _lacks(self, shelf: _Shelf[MachineT]) -> bool:

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def provider() -> QemuProvider:
     """Give one for all tests: loading a template takes seconds."""
-    return QemuProvider()
+    return QemuProvider(spares=False)
 
 
 @contextmanager
@@ -210,7 +210,7 @@ def test_nothing_gets_out_of_a_virtual_machine_whoever_asks(provider: QemuProvid
 def test_two_harnesses_have_guests_of_one_template_at_once_and_neither_ends_the_other_s(
     provider: QemuProvider, vm_image: Image
 ) -> None:
-    with leased(provider, vm_image) as one, leased(QemuProvider(), vm_image) as other:
+    with leased(provider, vm_image) as one, leased(QemuProvider(spares=False), vm_image) as other:
         for name, lease in (("one", one), ("other", other)):
             with way_into(lease) as way_in:
                 said(way_in, f"test ! -e /root/mine && echo {name} > /root/mine && sync")

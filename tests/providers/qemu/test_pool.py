@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from harness.deadline import Deadline
 from harness.errors import LabError
 from harness.providers.qemu import pool as module
 from harness.providers.qemu.pool import MAX_FAILURES, MAX_SPARES, PRIVATE_MIB, RESERVE_MIB, Pool
+from harness.rig import ROOT
 
 ONE = RESERVE_MIB + PRIVATE_MIB
 PLENTY = 100 * PRIVATE_MIB
@@ -307,3 +310,24 @@ def test_whoever_waits_behind_others_is_told_so(host: FakeHost) -> None:
         assert "before" in told.value.detail
         host.memory_mib = ONE
         first.result(10)
+
+
+#: Uses a pool as a program would that forgets to close it; its spares leave a word when they are ended.
+FORGETFUL = """
+import time
+from harness.deadline import Deadline
+from harness.providers.qemu.pool import Pool
+class Machine:
+    def lives(self): return True
+    def private_mib(self): return 0
+    def end(self): print("ended", flush=True)
+pool = Pool(lambda: 10000)
+with pool.room("t", make=Machine, deadline=Deadline.after(10)):
+    while not pool.spares("t"):
+        time.sleep(0.001)
+"""
+
+
+def test_a_program_that_ends_without_closing_its_pool_leaves_no_spare() -> None:
+    done = subprocess.run([sys.executable, "-c", FORGETFUL], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"ended\n"

@@ -40,7 +40,7 @@ x.XCloseDisplay(display)
 @pytest.fixture(scope="module")
 def lease(vm_image: Image) -> Iterator[Lease]:
     run = f"screen-{secrets.token_hex(4)}"
-    with QemuProvider().lease(vm_image, run_id=run, name="screen", deadline=Deadline.after(120)) as lease:
+    with QemuProvider(spares=False).lease(vm_image, run_id=run, name="screen", deadline=Deadline.after(120)) as lease:
         yield lease
 
 
