@@ -158,8 +158,12 @@ class QemuProvider:
                 yield room.machine.leased(run_id)
 
     def close(self) -> None:
-        """End the spares; see ``KeepsGuestsReady``."""
+        """End the spares, and let go of the templates' memory; see ``KeepsGuestsReady``."""
         self._pool.close()
+        with self._loading:
+            for held in self._held.values():
+                held.close()
+            self._held.clear()
 
     def sweep(self, run_id: str | None) -> int:
         """End and delete what a killed run left; see ``Provider.sweep``."""

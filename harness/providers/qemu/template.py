@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -170,6 +171,7 @@ class Held:
         except BaseException:
             os.close(self._lock)
             raise
+        self._let_go = weakref.finalize(self, _let_go, self._memory, self._lock)
 
     def _check_and_load(self, template: Template) -> None:
         digests = Digests(template.folder / SEEN)
@@ -194,9 +196,8 @@ class Held:
         return f"/proc/{os.getpid()}/fd/{self._memory}"
 
     def close(self) -> None:
-        """Let go of the memory; clones that run keep theirs."""
-        os.close(self._memory)
-        os.close(self._lock)
+        """Let go of the memory; clones that run keep theirs. Done once, and by whoever drops it, too."""
+        self._let_go()
 
     def _load(self, digests: Digests) -> str:
         """Copy the memory, leaving its holes holes, and give the sha256 of all of it."""
@@ -245,6 +246,11 @@ class Held:
                 os.pwrite(self._memory, piece, at)
             at += len(piece)
         return total.hexdigest()
+
+
+def _let_go(memory: int, lock: int) -> None:
+    os.close(memory)
+    os.close(lock)
 
 
 @contextlib.contextmanager

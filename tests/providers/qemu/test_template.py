@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -51,6 +52,15 @@ def test_holes_of_the_memory_take_no_room(held: Held) -> None:
 def test_loaded_memory_cannot_be_changed_by_anyone(held: Held, attack: Callable[[int], object]) -> None:
     with pytest.raises(PermissionError):
         attack(int(held.memory_path.rpartition("/")[2]))
+
+
+def test_a_template_that_nobody_holds_any_more_keeps_no_file_open(template: Template) -> None:
+    before = set(Path("/proc/self/fd").iterdir())
+    loaded = Held(template)
+    assert len(set(Path("/proc/self/fd").iterdir()) - before) == 2
+    del loaded
+    gc.collect()
+    assert set(Path("/proc/self/fd").iterdir()) == before
 
 
 @pytest.fixture
