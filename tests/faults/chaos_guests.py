@@ -183,7 +183,9 @@ class Lab:
         threads = set(threading.enumerate())
         run_id = f"chaos-{case.number}-{secrets.token_hex(3)}"
         store = MemoryStore()
-        plan = Plan(suite=self.loaded.suite.model_copy(update={"retries": 1, "confirm": 2}), cells=(case.cell,))
+        # The guests of an admission would be struck in the cell's place: they come first.
+        asked = {"retries": 1, "confirm": 2, "admission": False}
+        plan = Plan(suite=self.loaded.suite.model_copy(update=asked), cells=(case.cell,))
         if not case.third:
             self._begin(store, plan, run_id, self.controls_of(case.cell, run_id))
         rig = self._struck_rig(case, struck)
@@ -223,6 +225,7 @@ class Lab:
 
     def _struck_rig(self, case: Case, struck: Struck) -> Rig:
         guests: Counter[bool] = Counter()
+        own = {case.cell.execution_key(), case.cell.control().execution_key()}
 
         def connect(endpoint: Endpoint) -> Transport:
             def fall() -> None:
@@ -233,6 +236,7 @@ class Lab:
             return StruckTransport(self.rig.connect(endpoint), fall, behind=case.blow.behind)
 
         def system(cell: Cell, transport: Transport) -> GuestSystem:
+            assert cell.execution_key() in own, f"a guest of {cell.id} would be struck"
             guests[cell.is_control] += 1
             number = guests[cell.is_control]
             meant = number % 3 == 1 if case.third else number == case.guest
@@ -320,7 +324,9 @@ def summary(done: Sequence[Struck], *, seed: int, took_s: float) -> dict[str, ob
         "chaos_guests",
         {
             "faulted_cells": count(len(done)),
-            "blows_that_fell": count(sum(struck.fell_at is not None for struck in done)),
+            "blows_that_fell": count(
+                sum(struck.fell_at is not None for struck in done), goal=len(done) // 2, at_least=True
+            ),
             "guests": count(sum(struck.guests for struck in done)),
             "verdicts_right": count(verdicts.count("right")),
             "verdicts_inconclusive": count(verdicts.count("inconclusive")),
@@ -338,10 +344,12 @@ def summary(done: Sequence[Struck], *, seed: int, took_s: float) -> dict[str, ob
 def by_blow(done: Sequence[Struck]) -> str:
     """Lay out what came of each blow."""
     kinds = ("right", "inconclusive", "wrong green", "wrong red", "lost")
-    rows: list[list[object]] = [["blow", "cells", *kinds]]
+    rows: list[list[object]] = [["blow", "cells", "fell", *kinds]]
     for name in sorted({struck.case.blow.name for struck in done}):
-        verdicts = [struck.verdict for struck in done if struck.case.blow.name == name]
-        rows.append([name, len(verdicts), *(verdicts.count(kind) for kind in kinds)])
+        mine = [struck for struck in done if struck.case.blow.name == name]
+        verdicts = [struck.verdict for struck in mine]
+        fell = sum(struck.fell_at is not None for struck in mine)
+        rows.append([name, len(mine), fell, *(verdicts.count(kind) for kind in kinds)])
     return table(rows)
 
 

@@ -38,6 +38,8 @@ def lab(reference_image: Image) -> Lab:
         (INCIDENT, "a reload that silently fails", 5),
         (STRICT, "pause fapolicyd, and back", 10),
         (CLEAN, "drop the network, and back", 16),
+        # Behind the program's start: a guest without one, as a known cell's, would not be struck at all.
+        (CLEAN, "kill the program", 1),
     ],
 )
 def test_a_cell_that_is_struck_is_judged_right_or_not_at_all(
@@ -91,11 +93,14 @@ def test_what_came_of_a_struck_cell_is_named(seen: Struck, verdict: str) -> None
 
 
 def test_a_wrong_verdict_a_loss_and_a_leak_miss_their_goals() -> None:
-    assert unmet(summary([struck(Outcome.COMPATIBLE)], seed=0, took_s=1)) == []
+    hit = struck(Outcome.COMPATIBLE)
+    hit.fell_at = 1.0
+    assert unmet(summary([hit], seed=0, took_s=1)) == []
     leaky = struck(Outcome.COMPATIBLE)
     leaky.leaks = ("1 guests",)
     done = [struck(Outcome.BROKEN), struck(Outcome.COMPATIBLE, true=Outcome.BROKEN), struck(None), leaky]
-    assert unmet(summary(done, seed=0, took_s=1)) == ["wrong_greens", "wrong_reds", "verdicts_lost", "leaks"]
+    missed = unmet(summary(done, seed=0, took_s=1))
+    assert missed == ["blows_that_fell", "wrong_greens", "wrong_reds", "verdicts_lost", "leaks"]
     assert "harmless" in by_blow(done)
 
 
