@@ -24,6 +24,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from harness.build import BuildFile, Component
+from harness.inert_text import visible
 from harness.machine import HEAD_BYTES, machine_of
 from harness.windows_names import why_no_path
 
@@ -46,7 +47,13 @@ _END64, _LOCATOR64_BYTES, _ALL_ONES = b"PK\x06\x06", 20, 0xFFFFFFFF
 
 
 class NotPortable(Exception):
-    """The zip or folder is no portable build; the text says what it does or has, to follow its name."""
+    """The zip or folder is no portable build; the text says what it does or has, to follow its name.
+
+    Names in it are a stranger's: what a terminal would obey in them is shown.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(visible(why))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
