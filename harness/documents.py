@@ -176,6 +176,12 @@ class ImageDefinition(Frozen):
     lab: Lab
     system: str = Field(description="Which guest system drives it: 'wine' or 'windows'.")
     provider: str = Field(description="Which provider leases it.")
+    transport: str = Field(
+        default="agent",
+        pattern=NAME,
+        description="Which of the provider's ways into a guest cells take: 'agent', or on virtual machines also 'qga'"
+        " (QEMU's guest agent) or 'ssh'.",
+    )
     os: str = Field(default="", description="What runs in it, for people.")
     machines: tuple[Machine, ...] | None = Field(
         default=None, min_length=1, description="Kinds of program that it runs; a build of another kind is UNSUPPORTED."

@@ -40,6 +40,7 @@ class Image(Frozen):
     lab: Lab
     system: str = Field(description="Which guest system drives it: 'wine' or 'windows'.")
     provider: str = Field(description="Which provider leases it.")
+    transport: str = Field(default="agent", description="Which of the provider's ways into a guest cells take.")
     reference: str = Field(default="", description="How the provider finds it (an image tag, a template id).")
     user: str = Field(description="The desktop user who runs the program; not an administrator.")
     folders: dict[Folder, str] = Field(description="Windows path of each class of folder but `install`.")

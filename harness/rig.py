@@ -77,6 +77,7 @@ def image_of(definition: ImageDefinition, *, content: str, recipe: str | None, r
         lab=definition.lab,
         system=definition.system,
         provider=definition.provider,
+        transport=definition.transport,
         reference=reference,
         user=definition.user,
         folders=definition.folders,

@@ -98,6 +98,9 @@ class DockerProvider:
     def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> Iterator[_DockerLease]:
         """Start one container; see ``Provider.lease``."""
         del deadline  # the engine's own timeout bounds each call; a start takes well under a second
+        if image.transport != "agent":
+            msg = f"There is no way '{image.transport}' into containers."
+            raise LabError(msg, hint="The image's 'transport' is 'agent'.")
         safe = re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:100]
         try:
             found = self._client.images.get(image.reference)

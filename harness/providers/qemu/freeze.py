@@ -23,7 +23,7 @@ from harness.providers.build_command import Report
 from harness.providers.qemu import clone, layer, template
 from harness.providers.qemu.build import FREEZE_S, write_state
 from harness.providers.qemu.machine import fingerprint
-from harness.providers.qemu.provider import TRANSPORT, go_on, greet, restore
+from harness.providers.qemu.provider import go_on, greet, restore
 from harness.providers.qemu.template import (
     BASE,
     DISK,
@@ -37,6 +37,7 @@ from harness.providers.qemu.template import (
     Template,
 )
 from harness.providers.qemu.tools import qemu_version
+from harness.providers.qemu.ways import UNIX_SOCKET
 from harness.transports.unix_socket import UnixSocketTransport
 
 #: How long setting a product up may take, the restored guest's first answer included.
@@ -144,7 +145,7 @@ def _run(parent: Template, folder: Path, nonce: str, arm: Arm, report: Report) -
                 socket = str(places.agent_socket)
                 greet(socket, parent.about.nonce, limit)
                 began = time.monotonic()
-                planted = arm(Endpoint(transport=TRANSPORT, address=socket), limit)
+                planted = arm(Endpoint(transport=UNIX_SOCKET, address=socket), limit)
                 report(f"layer: set up in {time.monotonic() - began:.1f} s")
                 _leave(socket, nonce, limit)
                 write_state(machine, folder / STATE, Deadline.after(FREEZE_S))

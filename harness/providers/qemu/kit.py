@@ -1,4 +1,4 @@
-"""Driver. Virtual machines as guests: the provider, the way in by a virtio port, and the templates made here."""
+"""Driver. Virtual machines as guests: the provider, the ways in by virtio ports, and the templates made here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from harness.providers.qemu.provider import QemuProvider
 from harness.providers.qemu.recipe import template_recipe
 from harness.providers.qemu.template import find, load
 from harness.providers.qemu.tools import qemu_version
+from harness.providers.qemu.ways import connect
 from harness.transports.api import Transport
-from harness.transports.unix_socket import UnixSocketTransport
 
 
 class QemuKit:
@@ -28,7 +28,7 @@ class QemuKit:
 
     def connect(self, endpoint: Endpoint) -> Transport:
         """Open a way into a virtual machine; see ``ProviderKit.connect``."""
-        return UnixSocketTransport(endpoint.address)
+        return connect(endpoint)
 
     def find(self, folder: Path, *, like: Path | None = None) -> FoundImage | None:
         """Find the template of exactly these files; see ``ProviderKit.find``."""

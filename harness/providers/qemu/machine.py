@@ -14,8 +14,11 @@ from pathlib import Path
 
 PROGRAM = "qemu-system-x86_64"
 
-#: Name of the agent's port; guest/vm_init.py looks for it.
+#: Name of the agent's port; guest/vm_init.py looks for it. Those of the other ways in are looked for by guest/ways.py.
 PORT_NAME = "org.hts-compat.agent.0"
+GUEST_AGENT_PORT, SSH_PORT = "org.qemu.guest_agent.0", "org.hts-compat.ssh.0"
+#: Their sockets lie beside the agent's.
+GUEST_AGENT_SOCKET, SSH_SOCKET = "qga", "ssh"
 
 #: Bytes of translated code that TCG keeps, in MiB. More was no faster and cost memory.
 TCG_CACHE_MIB = 128
@@ -100,6 +103,8 @@ def command_line(hardware: Hardware, places: Places, *, incoming: bool, more: st
         *("-device", "virtio-serial-pci"),
         *("-chardev", f"socket,id=agent,path={_escaped(places.agent_socket)},server=on,wait=off"),
         *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
+        *_port(GUEST_AGENT_SOCKET, places, GUEST_AGENT_PORT),
+        *_port(SSH_SOCKET, places, SSH_PORT),
         *("-device", "virtio-rng-pci"),
         *("-device", f"VGA,id=screen,vgamem_mb={SCREEN_MEMORY_MIB},xres={SCREEN[0]},yres={SCREEN[1]}"),
         *("-device", "virtio-tablet-pci,id=pointer"),
@@ -130,6 +135,13 @@ def _button(*, down: bool) -> dict[str, object]:
 
 def _axis(name: str, value: int) -> dict[str, object]:
     return {"type": "abs", "data": {"axis": name, "value": value}}
+
+
+def _port(socket: str, places: Places, name: str) -> tuple[str, ...]:
+    """Give the words of a further virtio port, whose socket lies beside the agent's."""
+    path = _escaped(places.agent_socket.with_name(socket))
+    device = f"virtserialport,chardev={socket},name={name}"
+    return "-chardev", f"socket,id={socket},path={path},server=on,wait=off", "-device", device
 
 
 def fingerprint(hardware: Hardware, *, qemu_version: str) -> str:

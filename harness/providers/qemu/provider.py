@@ -29,11 +29,10 @@ from harness.providers.qemu.pool import MAX_SPARES, PRIVATE_MIB, RESERVE_MIB, Po
 from harness.providers.qemu.reboot import reboot
 from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, again, load
 from harness.providers.qemu.tools import qemu_version
+from harness.providers.qemu.ways import endpoint_of
 from harness.transports.unix_socket import UnixSocketTransport
 
 log = logging.getLogger(__name__)
-
-TRANSPORT = "unix_socket"
 
 #: How long a spare may take, beside guests that run.
 SPARE_S = 60.0
@@ -48,6 +47,7 @@ _WARM_UP = ("/bin/sh", "-c", "exec /bin/true")
 @dataclass(frozen=True, slots=True)
 class _QemuLease:
     machine: clone.RunningMachine
+    agent_socket: str
     endpoint: Endpoint
 
     def lost(self) -> Loss | None:
@@ -57,7 +57,7 @@ class _QemuLease:
         return self.machine.screen(deadline=deadline.sooner(SCREEN_S))
 
     def reboot(self, *, deadline: Deadline) -> Rebooted:
-        return reboot(self.machine, self.endpoint.address, deadline=deadline)
+        return reboot(self.machine, self.agent_socket, deadline=deadline)
 
     def press(self, chord: str, *, deadline: Deadline) -> None:
         self.machine.press(chord, deadline=deadline)
@@ -100,10 +100,11 @@ class _Clone:
         """Stop it where it is."""
         self.machine.monitor.command("stop", deadline=deadline)
 
-    def leased(self, run_id: str) -> _QemuLease:
-        """Make it the guest of a run."""
+    def leased(self, run_id: str, transport: str, deadline: Deadline) -> _QemuLease:
+        """Make it the guest of a run, entered by the way that its image names."""
         self._spot.mark(run_id)
-        return _QemuLease(self.machine, Endpoint(transport=TRANSPORT, address=self._socket))
+        endpoint = endpoint_of(transport, Path(self._socket), deadline=deadline)
+        return _QemuLease(self.machine, self._socket, endpoint)
 
     def lives(self) -> bool:
         """See ``pool.Machine``."""
@@ -155,7 +156,7 @@ class QemuProvider:
             else:
                 stack.callback(room.machine.end)
             with room.machine.machine.watched():
-                yield room.machine.leased(run_id)
+                yield room.machine.leased(run_id, image.transport, deadline)
 
     def close(self) -> None:
         """End the spares, and let go of the templates' memory; see ``KeepsGuestsReady``."""

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import agent
+import ways
 
 PORT_NAME = "org.hts-compat.agent.0"
 #: A keyboard and a pointer that programs can read; nothing else asks for them without udev.
@@ -81,6 +82,7 @@ def main() -> None:
     mount_all()
     if os.fork() == 0:
         serve(port())
+    ways.start()
     subprocess.Popen(["/usr/bin/python3", f"{TOOLS}/session"], stdin=subprocess.DEVNULL, start_new_session=True)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     while True:
