@@ -17,6 +17,7 @@ from harness.errors import GuestCommandTimeout, GuestUnreachable, InputError
 from harness.fake_guest import FakeMachine, Mischief
 from harness.image import Image
 from harness.providers.docker import DockerProvider
+from harness.providers.qemu import ways
 from harness.providers.qemu.provider import QemuProvider
 from harness.transports.api import OUTPUT_CAP_BYTES, Transport
 from harness.transports.docker_exec import DockerExecTransport
@@ -38,14 +39,15 @@ class Way:
     Attributes:
         folder: Where a test may write.
         user: An ordinary user; the administrator is root.
-        resident: A pattern of the command line of what serves us there, for pgrep(1).
+        resident: A pattern of the command line of what serves us there, for pgrep(1); empty where that starts programs
+            itself.
         large_mib: An input that does not fit where it must not be whole.
     """
 
     transport: Transport
     folder: str = "/tmp"
     user: str = "trader"
-    resident: str = "agent.py"
+    resident: str = ""
     large_mib: int = 300
 
 
@@ -79,7 +81,7 @@ def host_sshd() -> Iterator[real_ways.Sshd]:
         yield server
 
 
-IN_GUESTS = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker_exec", "unix_socket")]
+IN_GUESTS = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker_exec", "unix_socket", "qga_vm", "ssh_vm")]
 REAL = ["qga", "ssh", *IN_GUESTS]
 
 
@@ -94,9 +96,13 @@ def way_of(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Way:
     if name == "ssh":
         server: real_ways.Sshd = request.getfixturevalue("host_sshd")
         made_ssh = SshTransport(server.address, agent=server.agent)
-        return Way(transport=made_ssh, folder=str(tmp_path), user="nobody", resident=f"^{' '.join(server.agent)}")
+        return Way(transport=made_ssh, folder=str(tmp_path), user="nobody")
     if name == "unix_socket":
         return Way(transport=UnixSocketTransport(request.getfixturevalue("virtual_machine")))
+    if name in {"qga_vm", "ssh_vm"}:
+        agent_socket = Path(request.getfixturevalue("virtual_machine"))
+        transport = ways.connect(ways.endpoint_of(name.removesuffix("_vm"), agent_socket, deadline=soon()))
+        return Way(transport=transport, resident="qemu-ga" if name == "qga_vm" else "", large_mib=8)
     provider: DockerProvider = request.getfixturevalue("docker_provider")
     return Way(transport=DockerExecTransport(provider.client, request.getfixturevalue("container")))
 
@@ -263,7 +269,11 @@ class Zeros:
 
 
 #: Resets the most memory that a process ever had to what it has now (proc(5), clear_refs), and tells both.
-_MEMORY = 'pid="$(pgrep -of "$1")"; cat "/proc/$pid/status"; [ "$2" != reset ] || echo 5 > "/proc/$pid/clear_refs"'
+_MEMORY = """
+pid="$PPID"; [ -z "$1" ] || pid="$(pgrep -of "$1")"
+cat "/proc/$pid/status"
+[ "$2" != reset ] || echo 5 > "/proc/$pid/clear_refs"
+"""
 
 
 def memory_of(way: Way, what: str, reset: str = "") -> int:
