@@ -38,7 +38,8 @@ from harness.transports.qga_messages import (
 )
 from harness.transports.socket_stream import SocketStream, connected_to
 
-HELPER = ("/usr/bin/python3", "/opt/hts-compat/once.py")
+#: Without the module site and its settings, which the helper does not use: a Python is started for every command.
+HELPER = ("/usr/bin/python3", "-S", "-E", "/opt/hts-compat/once.py")
 
 #: So much input goes with the question that starts a program; of more, so much at a time. A virtio port's driver for
 #: Windows takes 2 MiB at once (virtio-win, issue 1406).

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness.rig import ROOT
+from harness.transports.qga import HELPER
 from harness.transports.ssh import SshAddress
 
 GUEST = ROOT / "vm_images" / "reference" / "guest"
@@ -75,7 +76,7 @@ def guest_agent() -> Iterator[Path]:
 
 def helper() -> tuple[str, ...]:
     """Give what runs a request of the guest agent's on this machine."""
-    return ("/usr/bin/python3", str(GUEST / "once.py"))
+    return (*HELPER[:-1], str(GUEST / "once.py"))
 
 
 @dataclass(frozen=True, kw_only=True)
