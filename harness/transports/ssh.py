@@ -35,8 +35,9 @@ from harness.transports.docker_exec import AGENT
 from harness.transports.payload import Payload, size_of
 from harness.transports.socket_stream import connected_to
 
-#: How long a server may take from nothing to the agent's channel, and to greet once it is connected to.
-CONNECT_S, GREETING_S = 20.0, 2.0
+#: How long a server may take from nothing to the agent's channel, and to greet once it is connected to: at first so
+#: long, and twice as long each time, for one in an emulated machine is started by the connection.
+CONNECT_S, GREETING_S = 60.0, 2.0
 _KEEPALIVE_S = 15
 
 #: What a server may send until its first channel is open.
@@ -253,6 +254,7 @@ def _greeting_at(at: str, limit: Deadline) -> socket.socket:
         GuestUnreachable: None did in time.
     """
     problem: BaseException | None = None
+    greeting_s = GREETING_S
     for _ in limit.poll(0.05):
         try:
             connected = _connected(at)
@@ -262,9 +264,12 @@ def _greeting_at(at: str, limit: Deadline) -> socket.socket:
                 break
             continue
         try:
-            if _greets(connected, limit.sooner(GREETING_S)):
+            if _greets(connected, limit.sooner(greeting_s)):
                 return connected
             problem = None
+        except TimeoutError as error:
+            greeting_s *= 2
+            problem = error
         except OSError as error:
             problem = error
         connected.close()

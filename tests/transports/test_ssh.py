@@ -250,6 +250,23 @@ def test_who_still_serves_the_last_one_is_asked_again_until_he_greets(keys: Path
     assert len(served) == 2
 
 
+def test_a_server_that_is_slow_to_greet_is_waited_for_longer_each_time(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "GREETING_S", 0.05)
+    server = Server(public(keys / "own"), quiet)
+
+    def serve(connection: socket.socket) -> None:
+        time.sleep(0.3)
+        with paramiko.Transport(connection) as transport:
+            transport.add_server_key(paramiko.PKey.from_path(keys / "host"))
+            transport.start_server(server=server)
+            transport.join(20)
+
+    with listening(serve) as path:
+        SshTransport(address_at(path, keys), deadline=soon()).close()
+
+
 def test_a_server_that_never_answers_a_request_is_left_at_the_deadline(keys: Path) -> None:
     begun = time.monotonic()
     with (
