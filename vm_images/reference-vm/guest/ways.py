@@ -8,6 +8,7 @@ template is the same server. They are handed out by the agent's port alone, befo
 import os
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,9 @@ SSH_PORT = "org.hts-compat.ssh.0"
 
 KEYS = Path("/etc/hts-compat/ssh")
 RUN = Path("/run/hts-compat")
+
+#: So long a port may take to appear after the start.
+APPEARS_S = 30.0
 
 #: What the ssh server may do: let root in by one key, run programs, move files. Source: sshd_config(5).
 SSHD_CONFIG = f"""\
@@ -35,25 +39,44 @@ Subsystem sftp internal-sftp
 
 
 def device_of(name: str) -> str | None:
-    """Give the device of a virtio port; None when the machine has none of that name (sysfs attribute ``name``)."""
-    for file in Path("/sys/class/virtio-ports").glob("vport*/name"):
-        if file.read_text().strip() == name:
-            return f"/dev/{file.parent.name}"
+    """Give the device of a virtio port, which may appear late; None when the machine has none of that name.
+
+    Source: kernel, drivers/char/virtio_console.c (sysfs attribute ``name``).
+    """
+    end = time.monotonic() + APPEARS_S
+    while time.monotonic() < end:
+        for file in Path("/sys/class/virtio-ports").glob(
+            "vport*/name"
+        ):  # sysfs attribute of drivers/char/virtio_console.c
+            if file.read_text().strip() == name:
+                return f"/dev/{file.parent.name}"
+        time.sleep(0.05)
     return None
 
 
 def start() -> None:
-    """Start what answers on the ports that the machine has; every program runs beside the caller."""
-    guest_agent = device_of(QGA_PORT)
-    if guest_agent is not None:
-        argv = ["/usr/sbin/qemu-ga", "-m", "virtio-serial", "-p", guest_agent, "-t", str(RUN)]
-        with open(RUN / "qemu-ga.log", "ab") as log:
-            subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    ssh = device_of(SSH_PORT)
-    if ssh is not None:
-        make_keys()
+    """Start what answers on the ports, each beside the caller, who is the first process and must not end by it."""
+    try:
+        make_keys()  # here, so that they are there before the machine is frozen
+    except (OSError, subprocess.SubprocessError) as problem:
+        print(f"ways: no keys: {problem}", file=sys.stderr, flush=True)
+    for name, serve in ((QGA_PORT, be_guest_agent), (SSH_PORT, serve_ssh)):
         if os.fork() == 0:
-            serve_ssh(ssh)
+            try:
+                device = device_of(name)
+                if device is not None:
+                    serve(device)
+            finally:
+                os._exit(1)
+
+
+def be_guest_agent(device: str) -> None:
+    """Become QEMU's guest agent."""
+    with open(os.devnull, "rb") as nothing, open(RUN / "qemu-ga.log", "ab") as log:
+        for number, stream in enumerate((nothing, log, log)):
+            os.dup2(stream.fileno(), number)
+    os.setsid()
+    os.execv("/usr/sbin/qemu-ga", ["qemu-ga", "-m", "virtio-serial", "-p", device, "-t", str(RUN)])
 
 
 def make_keys() -> None:
