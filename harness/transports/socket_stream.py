@@ -26,7 +26,13 @@ class SocketStream:
         self._socket.sendall(data)
 
     def receive(self, *, patience: Deadline) -> bytes:
-        """Give the next bytes; ``EOFError`` at the end, else as ``send``."""
+        """Give the next bytes; ``EOFError`` at the end, else as ``send``.
+
+        Once the patience is over nothing is taken any more, however much is there: who trickles is waited for no longer
+        than who is silent.
+        """
+        if patience.expired:
+            raise TimeoutError
         self._socket.settimeout(max(patience.remaining_s, 0.001))
         piece = self._socket.recv(_PIECE_BYTES)
         if not piece:
