@@ -24,6 +24,7 @@ from harness.products.clamav.adapter import CLAMONACC_LOG, CONF, DATABASE, QUARA
 from harness.products.clamav.sets import database_of
 from harness.products.fapolicyd.adapter import LOG, RULES
 from harness.products.fapolicyd.rules import rules_of
+from harness.transports.api import Transport
 
 #: Words of a call into the guest: the first planting, which comes when the product runs; and the program's start.
 ARMED, LAUNCHED = "plant.py", '"id": "launch"'
@@ -179,8 +180,9 @@ class Arm:
         self._client = client
         self._undoing: list[threading.Thread] = []
 
-    def strike(self, address: str, blow: Blow) -> tuple[bool, str]:
-        """Deal a blow; tell whether it fell on something, and what was said of it."""
+    def strike(self, address: str, blow: Blow, way_in: Transport) -> tuple[bool, str]:
+        """Deal a blow; tell whether it fell on something, and what was said of it. The way in is not used."""
+        del way_in
         container = self._client.containers.get(address)
         if blow.engine is not None:
             hit, undo = blow.engine

@@ -1,4 +1,5 @@
-"""Blows at random moments of cells on real guests: ``python -m tests.faults.chaos_guests [--cells 60] [--seed 0]``.
+"""Blows at random moments of cells on real guests: ``python -m tests.faults.chaos_guests [--cells 60] [--seed 0]``,
+with ``--provider qemu`` at virtual machines.
 
 Each cell is run by the session as any cell is, with its control made beforehand; one of its guests is struck at a
 random call into it. A verdict is wrong when it is neither what the same cell is documented to be without a blow nor
@@ -27,7 +28,7 @@ from harness.attempt import Attempt, AttemptMeta, Kind, Role
 from harness.images import Images
 from harness.judge import judge
 from harness.load import LoadedSuite, load_suite
-from harness.plan import Cell, Plan, expand
+from harness.plan import Cell, Plan, ProductChoice, expand
 from harness.products import ADAPTERS, parser_of
 from harness.providers.api import Endpoint
 from harness.providers.docker import DockerProvider
@@ -40,12 +41,17 @@ from harness.systems.api import GuestSystem
 from harness.transports.api import CommandResult, Transport
 from harness.verdict import GOOD, Outcome
 from tests.faults.blows import Arm, Blow, blows
+from tests.faults.machine_blows import MachineArm, machine_blows
 from tests.faults.report import count, end, result, table
 
 CELLS = 60
+DOCKER = "docker"
 
 #: What a step may take here: a program that is frozen for good is not waited for a minute.
-STEP_S = 20.0
+STEPS_S = {DOCKER: 20.0, "qemu": 90.0}
+
+#: Threads that live as long as the process, and no longer than it.
+LASTING = frozenset({"monitors", "spare guests"})
 
 FRESH, UPDATED = "fresh-install", "released-then-updated"
 
@@ -143,15 +149,16 @@ class StruckTransport:
 class Lab:
     """Real guests, the cells that are struck in them, and their controls."""
 
-    def __init__(self) -> None:
+    def __init__(self, provider: str = DOCKER) -> None:
         suite = ROOT / "scenarios" / "suites" / "full.yaml"
-        self.loaded: LoadedSuite = load_suite(
-            suite, images=Images(ROOT / "vm_images"), known_products=tuple(ADAPTERS), progress=_silent
-        )
-        self.rig = make_rig("docker", self.loaded)
-        assert isinstance(self.rig.provider, DockerProvider)
-        self.arm = Arm(self.rig.provider.client)
-        cells = [_hasty(cell) for cell in expand(self.loaded.suite).cells]
+        images = Images(ROOT / "vm_images", provider=provider)
+        self.loaded: LoadedSuite = load_suite(suite, images=images, known_products=tuple(ADAPTERS), progress=_silent)
+        self.provider = provider
+        self.rig = make_rig(provider, self.loaded)
+        made = self.rig.provider
+        self.arm: Arm | MachineArm = Arm(made.client) if isinstance(made, DockerProvider) else MachineArm()
+        self.blows = blows if isinstance(made, DockerProvider) else machine_blows
+        cells = [_hasty(cell, STEPS_S[provider]) for cell in expand(self.loaded.suite).cells]
         self.cells = {key: next(c for c in cells if _key(c) == key) for key in TRUE}
         self._controls: dict[str, list[Attempt]] = {}
 
@@ -168,7 +175,7 @@ class Lab:
                     role=Role.CONTROL,
                     ordinal=len(made) + 1,
                     nonce=secrets.token_hex(6),
-                    provider="docker",
+                    provider=self.provider,
                     tool_version="chaos",
                     started_at=datetime.now(UTC),
                 )
@@ -189,7 +196,7 @@ class Lab:
         if not case.third:
             self._begin(store, plan, run_id, self.controls_of(case.cell, run_id))
         rig = self._struck_rig(case, struck)
-        options = Options(run_id=run_id, jobs=1, provider="docker", fresh=True, resume=not case.third)
+        options = Options(run_id=run_id, jobs=1, provider=self.provider, fresh=True, resume=not case.third)
         done = run(plan, rig=rig, store=store, parsers=parser_of, options=options)
         self.arm.rest()
         judgement = done.judgements.get(case.cell.id)
@@ -199,7 +206,7 @@ class Lab:
             struck.rule, struck.reason = judgement.rule, judgement.reason
             struck.false_proof = self._false_proof(case, struck, store, run_id)
         left = self.rig.provider.sweep(run_id)
-        threads_left = [t.name for t in threading.enumerate() if t not in threads]
+        threads_left = [t.name for t in threading.enumerate() if t not in threads and t.name not in LASTING]
         struck.leaks = tuple([f"{left} guests"] * bool(left) + [f"thread {name}" for name in threads_left])
         struck.took_s = time.monotonic() - begun
         return struck
@@ -210,7 +217,7 @@ class Lab:
             id=run_id,
             suite="chaos",
             lab="reference",
-            provider="docker",
+            provider=self.provider,
             tool_version="chaos",
             started_at=datetime.now(UTC),
             finished_at=None,
@@ -228,12 +235,14 @@ class Lab:
         own = {case.cell.execution_key(), case.cell.control().execution_key()}
 
         def connect(endpoint: Endpoint) -> Transport:
+            inner = self.rig.connect(endpoint)
+
             def fall() -> None:
                 now = time.time()
-                fell, struck.blow_said = self.arm.strike(endpoint.address, case.blow)
+                fell, struck.blow_said = self.arm.strike(endpoint.address, case.blow, inner)
                 struck.fell_at = now if fell else None
 
-            return StruckTransport(self.rig.connect(endpoint), fall, behind=case.blow.behind)
+            return StruckTransport(inner, fall, behind=case.blow.behind)
 
         def system(cell: Cell, transport: Transport) -> GuestSystem:
             assert cell.execution_key() in own, f"a guest of {cell.id} would be struck"
@@ -273,18 +282,24 @@ def _key(cell: Cell) -> tuple[str, str, str, str]:
     return cell.build.version, cell.product.name, labels, cell.scenario.name
 
 
-def _hasty(cell: Cell) -> Cell:
+def _hasty(cell: Cell, step_s: float) -> Cell:
     """Give the same cell with steps that are soon out of time."""
     steps = tuple(
         step.model_copy(
-            update={step.kind: step.action.model_copy(update={"timeout_s": min(step.action.timeout_s, STEP_S)})}
+            update={step.kind: step.action.model_copy(update={"timeout_s": min(step.action.timeout_s, step_s)})}
         )
         for step in cell.scenario.steps
     )
     return cell.model_copy(update={"scenario": cell.scenario.model_copy(update={"steps": steps})})
 
 
-def cases(cells: Mapping[tuple[str, str, str, str], Cell], *, many: int, seed: int) -> list[Case]:
+def cases(
+    cells: Mapping[tuple[str, str, str, str], Cell],
+    *,
+    many: int,
+    seed: int,
+    blows: Callable[[ProductChoice], tuple[Blow, ...]] = blows,
+) -> list[Case]:
     """Draw cases: every blow comes up once before any comes up again, each at a random moment of a random cell."""
     dice = random.Random(f"guests/{seed}")  # noqa: S311 - repeatable on purpose
     pairs: list[tuple[Blow, tuple[str, str, str, str]]] = []
@@ -357,11 +372,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=CELLS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--provider", choices=sorted(STEPS_S), default=DOCKER)
     parser.add_argument("--only", type=int, metavar="N", help="the N-th case of the seed alone")
     asked = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
-    lab = Lab()
-    drawn = cases(lab.cells, many=asked.cells, seed=asked.seed)
+    lab = Lab(asked.provider)
+    drawn = cases(lab.cells, many=asked.cells, seed=asked.seed, blows=lab.blows)
     begun = time.monotonic()
     done = []
     for case in drawn if asked.only is None else [drawn[asked.only]]:

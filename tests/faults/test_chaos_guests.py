@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 
 from harness.image import Image
+from harness.plan import Cell
 from harness.transports.api import CommandResult, Transport
 from harness.verdict import Outcome
 from tests.builders import make_cell
 from tests.faults.blows import Blow, blows
 from tests.faults.chaos_guests import FRESH, TRUE, UPDATED, Case, Lab, Struck, StruckTransport, by_blow, cases, summary
+from tests.faults.machine_blows import machine_blows
 from tests.faults.report import unmet
 
 CLEAN = ("1.0.0", "clamav", "2026-11-04", FRESH)
@@ -104,15 +106,20 @@ def test_a_wrong_verdict_a_loss_and_a_leak_miss_their_goals() -> None:
     assert "harmless" in by_blow(done)
 
 
-def test_every_blow_comes_up_before_any_comes_up_again_and_the_same_seed_draws_the_same() -> None:
+def cells_of_the_drill() -> dict[tuple[str, str, str, str], Cell]:
+    """Give a cell for each that is struck, with two known sets."""
     cell = make_cell()
     two = cell.product.model_copy(update={"schedule": (*cell.product.schedule, *cell.product.schedule)})
     other = cell.product.schedule[0].model_copy(update={"label": "2026-11-05", "marker": "2026-11-05"})
     known = (*cell.product.schedule, other)
-    cells = {
+    return {
         key: cell.model_copy(update={"product": two.model_copy(update={"name": key[1], "known": known})})
         for key in TRUE
     }
+
+
+def test_every_blow_comes_up_before_any_comes_up_again_and_the_same_seed_draws_the_same() -> None:
+    cells = cells_of_the_drill()
     names = {blow.name for one in cells.values() for blow in blows(one.product)}
     drawn = cases(cells, many=len(names) + 1, seed=3)
     assert {case.blow.name for case in drawn} == names
@@ -147,3 +154,41 @@ def test_a_blow_falls_so_many_calls_behind_its_moment_and_once() -> None:
     assert way_in.run(["/d"]).ok
     way_in.close()
     assert fallen == [2]
+
+
+# --- virtual machines -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def machines(vm_image: Image) -> Lab:
+    del vm_image  # its fixture says why there are no guests
+    return Lab("qemu")
+
+
+@pytest.mark.guest
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    ("key", "name", "at"),
+    [
+        (CLEAN, "the clock jumps a year ahead", 12),
+        (("1.0.0", "clamav", "2026-11-05", FRESH), "the clock jumps a year back", 8),
+        (CLEAN, "kill the guest", 10),
+    ],
+)
+def test_a_cell_whose_machine_is_struck_is_judged_right_or_not_at_all(
+    machines: Lab, key: tuple[str, str, str, str], name: str, at: int
+) -> None:
+    cell = machines.cells[key]
+    blow = next(b for b in machines.blows(cell.product) if b.name == name)
+    struck = machines.strike(Case(number=0, cell=cell, true=TRUE[key], blow=blow, at=at, guest=1))
+    assert struck.fell_at is not None, struck.blow_said
+    assert struck.verdict in {"right", "inconclusive"}, struck.reason + struck.false_proof
+    assert struck.leaks == ()
+
+
+def test_a_machine_takes_every_blow_that_a_container_takes_and_none_is_without_means() -> None:
+    for cell in cells_of_the_drill().values():
+        dealt = {blow.name: blow for blow in machine_blows(cell.product)}
+        assert {blow.name for blow in blows(cell.product)} < set(dealt)
+        without = {name for name, blow in dealt.items() if not blow.script}
+        assert without == {"kill the guest", "freeze the guest, and back", "freeze the guest"}

@@ -76,16 +76,30 @@ def runs_folder() -> Path:
 def spot(run_id: str, *, spare: bool = False) -> Iterator[Spot]:
     """Make the folder of one machine, marked with its run and our process; it is gone with the context."""
     runs = runs_folder()
-    runs.mkdir(mode=0o700, exist_ok=True)
+    with _room_in(runs):
+        runs.mkdir(mode=0o700, exist_ok=True)
     if runs.stat().st_uid != os.getuid():
         msg = f"The folder '{runs}' is another user's."
         raise LabError(msg, hint="Set TMPDIR to a folder of your own.")
-    made = Spot(folder=Path(tempfile.mkdtemp(prefix="vm-", dir=runs)))
-    made.mark(run_id, spare=spare)
+    with _room_in(runs):
+        made = Spot(folder=Path(tempfile.mkdtemp(prefix="vm-", dir=runs)))
     try:
+        with _room_in(runs):
+            made.mark(run_id, spare=spare)
         yield made
     finally:
         shutil.rmtree(made.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _room_in(runs: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        msg = f"A virtual machine has no place in '{runs}'."
+        raise LabError(
+            msg, detail=str(error), hint="Make room there, or set TMPDIR to a folder that has some."
+        ) from error
 
 
 class RunningMachine:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.errors import LabError
 from harness.providers.qemu import clone
 
 
@@ -51,6 +54,21 @@ def test_a_spot_is_gone_with_its_context(runs: Path) -> None:
     with clone.spot("run-1") as spot:
         assert json.loads((spot.folder / clone.OWNER).read_text())["run"] == "run-1"
         assert runs.stat().st_mode & 0o077 == 0
+    assert list(runs.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["mkdtemp", "write_text"])
+def test_a_host_s_disk_without_room_is_lab_trouble_and_leaves_nothing(
+    name: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile if name == "mkdtemp" else Path, name, full)
+    with pytest.raises(LabError, match="no place") as told, clone.spot("run-1"):
+        pass
+    assert "No space left" in told.value.detail
+    assert told.value.hint
     assert list(runs.iterdir()) == []
 
 
