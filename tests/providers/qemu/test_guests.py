@@ -21,6 +21,7 @@ from harness.image import Image
 from harness.providers.api import Lease, Loss, Reboots
 from harness.providers.qemu import clone
 from harness.providers.qemu.provider import QemuProvider
+from harness.providers.qemu.template import NONCE_FILE
 from harness.transports.unix_socket import UnixSocketTransport
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
@@ -88,6 +89,15 @@ def test_a_reboot_is_the_whole_machine_s_and_only_the_disk_outlives_it(provider:
         found = lost(lease)
     assert found is not None
     assert found.crashed, found
+
+
+def test_a_guest_s_clock_is_the_host_s_though_it_stood_since_its_template_was_frozen(
+    provider: QemuProvider, vm_image: Image
+) -> None:
+    with leased(provider, vm_image) as lease, way_into(lease) as way_in:
+        now, frozen = (float(word) for word in said(way_in, f"date +%s.%N; stat -c %Y {NONCE_FILE}").split())
+    assert abs(now - time.time()) < 60
+    assert frozen < now - 60
 
 
 @pytest.mark.parametrize("key", ["b", "o", "c"], ids=["reboots", "powers off", "panics"])
