@@ -340,7 +340,7 @@ class _Machine:
         """
         self.way_in.close()
         done = self.lease.reboot(deadline=deadline)
-        self.way_in.reopen()
+        self.way_in.reopen(deadline=deadline)
         boots: dict[str, JsonValue] = {"boot_before": done.boot_before, "boot_after": done.boot_after}
         self.record(Kind.GUEST, "reboot", data={**MACHINE_ANEW, **boots})
         self.record(Kind.GUEST, "session", data=MACHINE_ANEW, blob=self.guest.await_ready(deadline=deadline))

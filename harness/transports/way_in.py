@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.deadline import Deadline
+from harness.errors import GuestUnreachable
 from harness.transports.api import OUTPUT_CAP_BYTES, CommandResult, Transport
 from harness.transports.payload import Payload
 
@@ -27,14 +28,22 @@ class WayIn:
         self._connect = connect
         self._transport = connect()
 
-    def reopen(self) -> None:
-        """Let go of the connection, which may be of no use any more, and open another one.
+    def reopen(self, *, deadline: Deadline) -> None:
+        """Let go of the connection, which may be of no use any more, and open another one as soon as somebody answers.
 
         Raises:
-            GuestUnreachable: Nobody answers.
+            GuestUnreachable: Nobody did before the deadline.
         """
         self._transport.close()
-        self._transport = self._connect()
+        unanswered = GuestUnreachable("The guest is not found again.")
+        for _ in deadline.poll(0.2):
+            try:
+                self._transport = self._connect()
+            except GuestUnreachable as error:
+                unanswered = error
+                continue
+            return
+        raise unanswered
 
     def run(
         self, argv: Sequence[str], *, deadline: Deadline, user: str | None = None, stdin: Payload = b""

@@ -27,7 +27,7 @@ def test_what_is_reopened_reaches_whoever_answers_then_and_lets_go_of_what_was()
     connections = iter(made)
     way_in = WayIn(lambda: next(connections))
     way_in.push(b"1", "/f", deadline=soon())
-    way_in.reopen()
+    way_in.reopen(deadline=soon())
     with pytest.raises(FileNotFoundError):
         way_in.pull("/f", deadline=soon())
     assert way_in.run(["/bin/cat"], stdin=b"x", deadline=soon()).stdout == b"x"
@@ -43,4 +43,18 @@ def test_a_guest_that_nobody_finds_again_is_told() -> None:
     way_in = WayIn(lambda: FakeTransport(machine))
     machine.ended = "it went down"
     with pytest.raises(GuestUnreachable):
-        way_in.reopen()
+        way_in.reopen(deadline=Deadline.after(0.01))
+
+
+def test_a_guest_whose_way_in_comes_up_late_is_waited_for() -> None:
+    machine, asked = FakeMachine("guest"), [0]
+
+    def connect() -> FakeTransport:
+        asked[0] += 1
+        machine.ended = "not there yet" if asked[0] == 2 else None
+        return FakeTransport(machine)
+
+    way_in = WayIn(connect)
+    way_in.reopen(deadline=soon())
+    assert asked == [3]
+    assert way_in.run(["/bin/true"], deadline=soon()).ok
