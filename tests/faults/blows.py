@@ -180,7 +180,7 @@ class Arm:
         self._client = client
         self._undoing: list[threading.Thread] = []
 
-    def strike(self, address: str, blow: Blow, way_in: Transport) -> tuple[bool, str]:
+    def strike(self, address: str, blow: Blow, way_in: Transport | None = None) -> tuple[bool, str]:
         """Deal a blow; tell whether it fell on something, and what was said of it. The way in is not used."""
         del way_in
         container = self._client.containers.get(address)

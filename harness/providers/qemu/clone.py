@@ -187,6 +187,8 @@ class RunningMachine:
             while not over.wait(WATCH_EVERY_S):
                 self._look()
                 if self._trouble is None and self.lives() and not self.monitor.answers(deadline=_patience()):
+                    if self.wait(deadline=Deadline.after(DYING_S)) is not None:
+                        return  # it did not stand still, it was ending
                     self._trouble = Loss(summary="the virtual machine stood still and was ended", crashed=False)
                 if self._trouble is not None:
                     self._process.kill()

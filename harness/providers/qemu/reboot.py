@@ -116,6 +116,8 @@ def _come_up(machine: RunningMachine, socket: str, deadline: Deadline) -> tuple[
             trouble = error
             continue
         try:
+            # Answered when the guest is up: only then is it told what time it is.
+            way_in.run(["/bin/true"], deadline=deadline.sooner(TRY_S))
             argv = ["/bin/sh", "-c", _COME_UP, "come-up", f"{time.time():.3f}", NONCE_FILE]
             result = way_in.run(argv, deadline=deadline.sooner(TRY_S))
         except GuestUnreachable as error:

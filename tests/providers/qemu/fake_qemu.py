@@ -1,6 +1,7 @@
 """A program that answers a monitor as QEMU does, and tells or does what a test asks for by commands of its own.
 
-``x-emit`` tells events, ``x-stop`` never answers again, ``x-exit`` ends. Called with the monitor's socket.
+``x-emit`` tells events, ``x-stop`` never answers again, ``x-exit`` ends, ``x-hang-up`` lets go of the monitor and
+ends a little later. Called with the monitor's socket.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ def main() -> None:
                 os._exit(arguments["code"])
             for event in arguments.get("events", ()) if name == "x-emit" else ():
                 say({**event, "timestamp": {"seconds": 1, "microseconds": 0}})
+            if name == "x-hang-up":  # the monitor goes first, then the process
+                say({"return": {}, **({"id": asked["id"]} if "id" in asked else {})})
+                connection.shutdown(socket.SHUT_RDWR)
+                time.sleep(0.15)
+                os._exit(0)
             say({"return": {"status": "running"}, **({"id": asked["id"]} if "id" in asked else {})})
     time.sleep(60)  # QEMU goes on when nobody is at its monitor
 

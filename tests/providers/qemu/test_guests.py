@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def provider() -> QemuProvider:
-    """Give one for all tests: loading a template takes seconds."""
+    """Give one for all tests: loading a template takes seconds. A spare would have its disk where it was made."""
     return QemuProvider(spares=False)
 
 

@@ -118,6 +118,15 @@ def test_a_machine_that_stands_still_is_ended_and_is_no_crash(monkeypatch: pytes
     assert found == Loss(summary="the virtual machine stood still and was ended", crashed=False)
 
 
+def test_a_machine_that_is_ending_while_it_is_asked_did_not_stand_still() -> None:
+    with running() as machine, machine.watched():
+        ask(machine, "x-emit", events=[OFF])
+        ask(machine, "x-hang-up")
+        assert machine.wait(deadline=soon()) == 0
+        found = machine.lost()
+    assert found == Loss(summary="the guest ended by itself (SHUTDOWN)", crashed=True)
+
+
 def test_a_reset_that_was_asked_for_is_no_end_nor_the_firmware_s_own_behind_it() -> None:
     with running() as machine:
         with machine.one_reset(deadline=soon()) as await_reset:
