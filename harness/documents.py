@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from harness.frozen import Frozen
-from harness.image import Folder, Lab
+from harness.image import DEFAULT_TRANSPORT, Folder, Lab
 from harness.machine import Machine
 from harness.plan import NONE, STANDARD, CellFilter, LeftOut, Sentinels
 
@@ -177,7 +177,7 @@ class ImageDefinition(Frozen):
     system: str = Field(description="Which guest system drives it: 'wine' or 'windows'.")
     provider: str = Field(description="Which provider leases it.")
     transport: str = Field(
-        default="agent",
+        default=DEFAULT_TRANSPORT,
         pattern=NAME,
         description="Which of the provider's ways into a guest cells take: 'agent', or on virtual machines also 'qga'"
         " (QEMU's guest agent) or 'ssh'.",

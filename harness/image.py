@@ -9,6 +9,9 @@ from pydantic import Field
 from harness.frozen import Frozen
 from harness.machine import Machine
 
+#: The way into a guest that every provider of ours has.
+DEFAULT_TRANSPORT = "agent"
+
 
 class Lab(StrEnum):
     """Which kind of lab a guest belongs to. Every cell, page and decision says which."""
@@ -40,7 +43,7 @@ class Image(Frozen):
     lab: Lab
     system: str = Field(description="Which guest system drives it: 'wine' or 'windows'.")
     provider: str = Field(description="Which provider leases it.")
-    transport: str = Field(default="agent", description="Which of the provider's ways into a guest cells take.")
+    transport: str = Field(default=DEFAULT_TRANSPORT, description="Which of the provider's ways in cells take.")
     reference: str = Field(default="", description="How the provider finds it (an image tag, a template id).")
     user: str = Field(description="The desktop user who runs the program; not an administrator.")
     folders: dict[Folder, str] = Field(description="Windows path of each class of folder but `install`.")

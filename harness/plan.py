@@ -15,7 +15,7 @@ from pydantic import Field
 
 from harness.build import Build, BuildKind
 from harness.frozen import Frozen, digest_of
-from harness.image import Image, Lab
+from harness.image import DEFAULT_TRANSPORT, Image, Lab
 from harness.machine import Machine
 from harness.scenario import Scenario
 from harness.signature import Signature
@@ -96,9 +96,8 @@ class Cell(Frozen):
     def execution_key(self) -> str:
         """Give the digest of everything that the guest could see and that we could collect."""
         # What is not asked for is no part of the key, so that a new kind of step does not make old attempts unknown.
-        asked = self.model_dump(
-            mode="json", exclude_none=True, exclude={"unsupported": True, "image": {"recipe", "reference"}}
-        )
+        of_image = {"recipe", "reference"} | ({"transport"} if self.image.transport == DEFAULT_TRANSPORT else set())
+        asked = self.model_dump(mode="json", exclude_none=True, exclude={"unsupported": True, "image": of_image})
         return digest_of({"collector": COLLECTOR_VERSION, "cell": asked})
 
 
