@@ -3,6 +3,8 @@
 # container's build and in a virtual machine's first boot. 'trader' uses the desktop, 'svc' runs stand-in servers.
 # - ko_KR.UTF-8: under C.UTF-8 wine shows Korean as empty boxes; with it the prefix has code page 949.
 # - wine would link Desktop, Documents, Downloads and so on to the home folder, which on-access scanners do not watch.
+# - wine waits five minutes for a new prefix and then starts its first program without one (c0000135). The making goes on,
+#   so on a slow machine it is waited for and asked again.
 # - wineserver -w: the registry is written when the last process has gone; without it the layer may hold half of it.
 # - marlett.ttf holds the signs on the buttons of title bars; this wine does not find it in its own folder.
 # - wine copies each of its own DLLs (650 MB) into the prefix. Links to the originals do the same in wine 8, and an
@@ -18,7 +20,7 @@ install -d -m 1777 /tmp/.X11-unix
 install -d -m 0755 /run/hts-compat /etc/hts-compat
 iconv -f UTF-8 -t UTF-16 /opt/hts-compat/prefix.reg > /tmp/prefix.reg
 setpriv --reuid trader --regid trader --clear-groups env HOME=/home/trader DISPLAY= sh -eu -c '
-    wineboot -i
+    wineboot -i || { wineserver -w; wineboot -i; }
     wine regedit /S "Z:\\tmp\\prefix.reg"
     wineserver -w
     cd "$WINEPREFIX/drive_c/users/trader"

@@ -28,7 +28,7 @@ from harness.providers.qemu.template import BASE, DISK, INITRD, KERNEL, MEMORY, 
 from harness.providers.qemu.tools import qemu_version
 from harness.transports.unix_socket import UnixSocketTransport
 
-BOOT_S = 300.0
+BOOT_S = 900.0
 FREEZE_S = 300.0
 
 #: In the guest: what the session writes when the desktop stands, and a first Windows program that only lists windows.
