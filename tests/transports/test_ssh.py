@@ -404,6 +404,8 @@ def test_a_pipe_in_a_file_s_place_holds_nobody_and_the_way_in_stays(real: SshTra
     with pytest.raises(GuestUnreachable):
         real.pull(str(tmp_path / "pipe"), deadline=soon(0.3))
     assert time.monotonic() - begun < 3
+    assert real.run(["/bin/true"], deadline=soon()).ok
+    os.close(os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK))  # the server's process waits for this, and ends
 
 
 def test_a_file_that_cannot_be_written_is_lab_trouble(real: SshTransport) -> None:
