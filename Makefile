@@ -16,7 +16,7 @@ test:  ## everything that a change has to pass, real guests included
 	@.ci/setup.sh $(patsubst auto,all,$(PROVIDER)) --browser
 	@$(BIN)/python -m pytest -m "not table" $(ARGS)
 
-test-full:  ## the same, the demo's whole table, and 20 times as many examples of each property
+test-full:  ## the same, the demo's whole table on both labs, all ways into a machine, and 20 times as many examples of each property
 	@.ci/setup.sh $(patsubst auto,all,$(PROVIDER)) --browser
 	@$(BIN)/python -m pytest --hypothesis-profile=thorough $(ARGS)
 

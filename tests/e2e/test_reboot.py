@@ -44,15 +44,16 @@ class Lab:
         self.provider = provider
         self.rig = make_rig(provider, loaded)
         good = next(c for c in expand(loaded.suite).cells if c.build.version == "1.0.0" and c.product.name == "clamav")
-        deliver = next(step for step in good.scenario.steps if step.kind == "deliver")
+        deliver, install = (next(s for s in good.scenario.steps if s.kind == kind) for kind in ("deliver", "install"))
         steps = (
             deliver,
+            install,
             _run(f"touch {IN_MEMORY}"),
             Step(reboot=Reboot(timeout_s=600)),
             _run(f"ls {DELIVERED}/*.exe && ! ls {IN_MEMORY}"),
         )
         self.cell = good.model_copy(update={"scenario": good.scenario.model_copy(update={"steps": steps})})
-        self.at = 2
+        self.at = 3
 
     def attempt(self, cell: Cell, rig: Rig | None = None) -> Attempt:
         meta = AttemptMeta(
@@ -121,4 +122,4 @@ def test_in_a_container_the_session_starts_anew_and_says_so(reference_image: Ima
     assert rebooted(attempt, lab.at) == {"anew": "session"}
     assert attempt.complete, explained(attempt)
     ends = {e.step: e.data["expectation"] for e in attempt.of(Kind.STEP_END)}
-    assert ends == {0: None, 1: None, 2: None, 3: "exit_code"}, "a container's memory is its engine's"
+    assert ends == {0: None, 1: None, 2: None, 3: None, 4: "exit_code"}, "a container's memory is its engine's"

@@ -35,6 +35,7 @@ def attempt_of(cell: Cell, rig: Rig) -> Attempt:
 
 
 @pytest.mark.guest
+@pytest.mark.table  # minutes without hardware acceleration; the ways themselves are held to their contract on the host
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("transport", [ways.GUEST_AGENT, ways.SSH])
 def test_a_green_cell_and_the_incident_are_seen_by_every_way(transport: str, vm_image: Image) -> None:

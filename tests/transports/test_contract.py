@@ -81,7 +81,11 @@ def host_sshd() -> Iterator[real_ways.Sshd]:
         yield server
 
 
-IN_GUESTS = [pytest.param(name, marks=pytest.mark.guest) for name in ("docker_exec", "unix_socket", "qga_vm", "ssh_vm")]
+IN_GUESTS = [
+    *(pytest.param(name, marks=pytest.mark.guest) for name in ("docker_exec", "unix_socket")),
+    # Minutes without hardware acceleration; "qga" and "ssh" are the same ways with real servers on the host.
+    *(pytest.param(name, marks=[pytest.mark.guest, pytest.mark.table]) for name in ("qga_vm", "ssh_vm")),
+]
 REAL = ["qga", "ssh", *IN_GUESTS]
 
 
