@@ -5,6 +5,7 @@ What carries the bytes is a ``Wire``: a Docker exec's hijacked connection, a vir
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Protocol
@@ -41,7 +42,8 @@ class AgentTransport(FilesByPrograms):
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._number = 0
+        # A port outlives a connection: what answers the request of one that was given up must answer none of ours.
+        self._number = secrets.randbits(48)
         self._replies = ReplyReader()
 
     def run(

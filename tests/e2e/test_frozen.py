@@ -48,7 +48,7 @@ def attempt_of(cell: Cell, rig: Rig, nonce: str) -> Attempt:
     return run_cell(meta, rig, run_id="test-frozen")
 
 
-@pytest.mark.parametrize("product", ["clamav", "fapolicyd"])
+@pytest.mark.parametrize("product", ["clamav", pytest.param("fapolicyd", marks=pytest.mark.table)])
 def test_a_cell_that_begins_with_its_protection_is_judged_as_any_other(vm_image: Image, product: str) -> None:
     loaded = load(Asked(suite=SUITE, provider="qemu"))
     rig, kit = make_rig("qemu", loaded), kit_of("qemu")

@@ -233,6 +233,7 @@ class Lab:
     def _struck_rig(self, case: Case, struck: Struck) -> Rig:
         guests: Counter[bool] = Counter()
         own = {case.cell.execution_key(), case.cell.control().execution_key()}
+        opened: list[StruckTransport] = []
 
         def connect(endpoint: Endpoint) -> Transport:
             inner = self.rig.connect(endpoint)
@@ -242,15 +243,16 @@ class Lab:
                 fell, struck.blow_said = self.arm.strike(endpoint.address, case.blow, inner)
                 struck.fell_at = now if fell else None
 
-            return StruckTransport(inner, fall, behind=case.blow.behind)
+            opened.append(StruckTransport(inner, fall, behind=case.blow.behind))
+            return opened[-1]
 
         def system(cell: Cell, transport: Transport) -> GuestSystem:
             assert cell.execution_key() in own, f"a guest of {cell.id} would be struck"
             guests[cell.is_control] += 1
             number = guests[cell.is_control]
             meant = number % 3 == 1 if case.third else number == case.guest
-            if meant and cell.is_control is case.third and isinstance(transport, StruckTransport):
-                transport.falls_at = case.at
+            if meant and cell.is_control is case.third:
+                opened[-1].falls_at = case.at  # opened just now for this guest; its system may have it inside another
             return self.rig.system(cell, transport)
 
         return replace(self.rig, connect=connect, system=system)

@@ -22,6 +22,7 @@ from harness.transports.unix_socket import UnixSocketTransport
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "AGENT_GRACE_S", 0.2)
+    monkeypatch.setattr("secrets.randbits", lambda _bits: 0)  # the agents here know one number
 
 
 Answer = Callable[[socket.socket], object]
@@ -125,3 +126,12 @@ def test_what_comes_unasked_behind_an_answer_ends_the_next_call(tmp_path: Path) 
         assert way_in.run(["/bin/true"], deadline=Deadline.after(20)).ok
         with pytest.raises(GuestUnreachable):
             way_in.run(["/bin/true"], deadline=Deadline.after(20))
+
+
+def test_the_late_answer_to_a_connection_that_was_given_up_answers_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ask for the first time; a port hands the one's answer to the other."""
+    monkeypatch.undo()
+    with agent_that(once(frame()), tmp_path / "agent") as way_in, pytest.raises(GuestUnreachable):
+        way_in.run(["/bin/true"], deadline=Deadline.after(20))
