@@ -288,6 +288,7 @@ def memory_of(way: Way, what: str, reset: str = "") -> int:
     return int(found[1])
 
 
+@pytest.mark.timeout(300)  # an emulated machine on a busy host takes a while for so many bytes
 def test_a_large_input_is_in_memory_on_neither_side(real_way: Way) -> None:
     real, mib = real_way.transport, real_way.large_mib
     there_before_kib = memory_of(real_way, "VmRSS", "reset")
