@@ -219,11 +219,12 @@ class StepRunner:
         if frame is None:
             self._record(Kind.LOOK, "screen withheld", data={"why": "the machine gave no picture"})
             return
-        changed = self._last_frame is None or self._last_frame[0] != frame.digest
-        if changed or self._last_frame is None:
-            self._last_frame = (frame.digest, frame.png())
+        last = self._last_frame
+        changed = last is None or last[0] != frame.digest
+        shown = (frame.digest, frame.png()) if last is None or changed else last
+        self._last_frame = shown
         data: dict[str, JsonValue] = {"from": "outside", "changed": changed}
-        self._record(Kind.SCREENSHOT, "screen.png", data=data, blob=self._last_frame[1])
+        self._record(Kind.SCREENSHOT, "screen.png", data=data, blob=shown[1])
 
     def _deliver(self, action: Deliver, within: Deadline) -> StepEnd:
         build = self._cell.build if action.build is None else self._cell.older

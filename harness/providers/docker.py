@@ -17,7 +17,7 @@ from docker.types import LogConfig
 
 from harness.deadline import Deadline
 from harness.errors import HostDown, LabError
-from harness.image import Image
+from harness.image import DEFAULT_TRANSPORT, Image
 from harness.providers.api import Endpoint, Fitness, Loss
 
 RUN_LABEL = "org.hts-compat.run"
@@ -98,9 +98,9 @@ class DockerProvider:
     def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> Iterator[_DockerLease]:
         """Start one container; see ``Provider.lease``."""
         del deadline  # the engine's own timeout bounds each call; a start takes well under a second
-        if image.transport != "agent":
+        if image.transport != DEFAULT_TRANSPORT:
             msg = f"There is no way '{image.transport}' into containers."
-            raise LabError(msg, hint="The image's 'transport' is 'agent'.")
+            raise LabError(msg, hint=f"The image's 'transport' is '{DEFAULT_TRANSPORT}'.")
         safe = re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:100]
         try:
             found = self._client.images.get(image.reference)

@@ -160,10 +160,6 @@ class SshTransport(AgentTransport):
                 raise
         return content[:max_bytes], len(content) > max_bytes
 
-    def close(self) -> None:
-        """Let go of the connection; the agent then ends with what it runs."""
-        super().close()
-
     @contextlib.contextmanager
     def _files(self, deadline: Deadline) -> Iterator[paramiko.SFTPClient]:
         """Give the SFTP client; one that failed in the middle is not used again."""

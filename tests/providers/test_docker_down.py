@@ -93,3 +93,18 @@ def test_an_engine_that_refuses_is_not_down(engine: socketserver.UnixStreamServe
     assert (kind, summary) == (LabError, "The Docker engine could not start a guest.")
     assert "simulated refusal" in detail
     provider.client.close()
+
+
+def test_a_way_in_that_containers_have_not_is_refused_before_one_is_started(
+    engine: socketserver.UnixStreamServer,
+) -> None:
+    del engine
+    provider = DockerProvider()
+    image = make_image(reference="stand-in:1").model_copy(update={"transport": "ssh"})
+
+    def lease_it() -> None:
+        with provider.lease(image, run_id="r", name="n", deadline=Deadline.after(9.0)):
+            pass
+
+    assert trouble_of(lease_it)[:2] == (LabError, "There is no way 'ssh' into containers.")
+    provider.client.close()

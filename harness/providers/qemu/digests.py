@@ -47,11 +47,9 @@ class Digests:
             if known is not None:
                 return known
             before = os.fstat(stream.fileno())
-            total = hashlib.sha256()
-            while piece := stream.read(PIECE_BYTES):
-                total.update(piece)
-            self.learn(before, total.hexdigest())
-            return total.hexdigest()
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            self.learn(before, digest)
+            return digest
 
     def learn(self, before: os.stat_result, digest: str) -> None:
         """Remember what a file that was as ``before`` when reading began was found to hold.

@@ -6,8 +6,6 @@ takes from its parent is a hard link, so the parent may be deleted.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -22,7 +20,6 @@ from harness.providers.api import Arm, Endpoint, FrozenLayer
 from harness.providers.build_command import Report
 from harness.providers.qemu import clone, layer, template
 from harness.providers.qemu.build import FREEZE_S, write_state
-from harness.providers.qemu.machine import fingerprint
 from harness.providers.qemu.provider import go_on, greet, restore
 from harness.providers.qemu.template import (
     BASE,
@@ -36,14 +33,11 @@ from harness.providers.qemu.template import (
     Protected,
     Template,
 )
-from harness.providers.qemu.tools import qemu_version
 from harness.providers.qemu.ways import UNIX_SOCKET
 from harness.transports.unix_socket import UnixSocketTransport
 
 #: How long setting a product up may take, the restored guest's first answer included.
 ARM_S = 180.0
-
-_PIECE_BYTES = 1 << 20
 
 
 def folder_of(image: str, parent: str, up: Protection) -> Path:
@@ -102,10 +96,7 @@ def _make(
     prove: Callable[[Layer], None],
     report: Report,
 ) -> Template:
-    version = qemu_version()
-    if fingerprint(parent.hardware, qemu_version=version) != parent.about.fingerprint:
-        msg = f"The template of '{parent.about.name}' was frozen by another QEMU, or as another machine."
-        raise LabError(msg, hint=template.again(parent))
+    template.require_same_machine(parent)
     with template.held(parent), layer.begun(folder) as begun:
         for name, source in ((KERNEL, KERNEL), (INITRD, INITRD), (BASE, BASE), (UNDER, DISK)):
             (begun / name).hardlink_to(parent.file(source))
@@ -171,17 +162,11 @@ def copy_memory(parent: Template, target: Path) -> None:
         LabError: It is not the memory that was frozen.
         OSError: There is no room.
     """
-    total = hashlib.sha256()
     layer.make_room(target, parent.file(MEMORY).stat().st_size)
     with parent.file(MEMORY).open("rb") as source, target.open("r+b") as copy:
-        at = 0
-        while piece := source.read(_PIECE_BYTES):
-            total.update(piece)
-            if piece.count(0) != len(piece):
-                os.pwrite(copy.fileno(), piece, at)
-            at += len(piece)
-    if total.hexdigest() != parent.about.files.get(MEMORY):
-        raise template.unusable(parent, MEMORY, f"its sha256 is {total.hexdigest()}")
+        digest = template.copy_and_hash(source, copy.fileno())
+    if digest != parent.about.files.get(MEMORY):
+        raise template.unusable(parent, MEMORY, f"its sha256 is {digest}")
 
 
 def _recipe(parent: str, up: Protection) -> str:

@@ -24,11 +24,9 @@ from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss, OpenDesktop, Rebooted
 from harness.providers.qemu import clone
 from harness.providers.qemu.fitness import check
-from harness.providers.qemu.machine import fingerprint
 from harness.providers.qemu.pool import MAX_SPARES, PRIVATE_MIB, RESERVE_MIB, Pool
 from harness.providers.qemu.reboot import reboot
-from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, again, load
-from harness.providers.qemu.tools import qemu_version
+from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, load, require_same_machine
 from harness.providers.qemu.ways import endpoint_of
 from harness.transports.unix_socket import UnixSocketTransport
 
@@ -186,11 +184,7 @@ class QemuProvider:
             if known is not None:
                 known.template = template  # it may have been put in its place since: a layer is proven before that
                 return known
-            version = qemu_version()
-            if fingerprint(template.hardware, qemu_version=version) != template.about.fingerprint:
-                msg = f"The template of '{image.name}' was frozen by another QEMU, or as another machine."
-                detail = f"frozen by {template.about.qemu_version}, here {version}"
-                raise LabError(msg, detail=detail, hint=again(template))
+            require_same_machine(template)
             self._held[image.content] = held = Held(template)
             return held
 

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -28,7 +29,8 @@ from harness.frozen import Frozen
 from harness.protection import Protection
 from harness.providers.qemu.digests import PIECE_BYTES, Digests
 from harness.providers.qemu.layer import layers_folder
-from harness.providers.qemu.machine import Hardware
+from harness.providers.qemu.machine import Hardware, fingerprint
+from harness.providers.qemu.tools import qemu_version
 
 ABOUT = "template.json"
 #: What is remembered of its files, so that they are not read whole each time.
@@ -213,7 +215,7 @@ class Held:
                     stream.seek(0)
                     os.ftruncate(self._memory, 0)  # what was copied may not be what is there now
                     os.ftruncate(self._memory, about.st_size)
-                digest = self._copy_and_hash(stream)
+                digest = copy_and_hash(stream, self._memory)
                 digests.learn(about, digest)
                 return digest
         except OSError as error:
@@ -237,15 +239,17 @@ class Held:
                     return  # cut meanwhile
                 at += sent
 
-    def _copy_and_hash(self, stream: FileIO) -> str:
-        total = hashlib.sha256()
-        at = 0
-        while piece := stream.read(PIECE_BYTES):
-            total.update(piece)
-            if piece.count(0) != len(piece):
-                os.pwrite(self._memory, piece, at)
-            at += len(piece)
-        return total.hexdigest()
+
+def copy_and_hash(source: BinaryIO | FileIO, target: int) -> str:
+    """Copy a memory's file into an open one of its size that holds zeros, leaving its holes, and give its sha256."""
+    total = hashlib.sha256()
+    at = 0
+    while piece := source.read(PIECE_BYTES):
+        total.update(piece)
+        if piece.count(0) != len(piece):
+            os.pwrite(target, piece, at)
+        at += len(piece)
+    return total.hexdigest()
 
 
 def _let_go(memory: int, lock: int) -> None:
@@ -297,11 +301,8 @@ def _locked(template: Template) -> int:
 
 def digest_of(path: Path) -> str:
     """Give the sha256 of a file."""
-    total = hashlib.sha256()
     with path.open("rb") as stream:
-        while piece := stream.read(PIECE_BYTES):
-            total.update(piece)
-    return total.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest_of_file(digests: Digests, template: Template, name: str) -> str:
@@ -320,6 +321,18 @@ def unusable(template: Template, name: str, why: str) -> LabError:
     """Say that a file of a template is not what was frozen."""
     msg = f"The file '{name}' of the template '{template.about.name}' is missing or changed."
     return LabError(msg, detail=why, hint=again(template))
+
+
+def require_same_machine(template: Template) -> None:
+    """See that a clone started here would be the machine that was frozen.
+
+    Raises:
+        LabError: It was frozen by another QEMU, or as another machine.
+    """
+    version = qemu_version()
+    if fingerprint(template.hardware, qemu_version=version) != template.about.fingerprint:
+        msg = f"The template of '{template.about.name}' was frozen by another QEMU, or as another machine."
+        raise LabError(msg, detail=f"frozen by {template.about.qemu_version}, here {version}", hint=again(template))
 
 
 def again(template: Template) -> str:

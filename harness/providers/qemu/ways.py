@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import LabError
+from harness.image import DEFAULT_TRANSPORT
 from harness.providers.api import Endpoint
 from harness.providers.qemu.machine import GUEST_AGENT_SOCKET, SSH_SOCKET
 from harness.transports.api import Transport
@@ -19,7 +20,7 @@ from harness.transports.qga import QgaTransport
 from harness.transports.ssh import SshAddress, SshTransport, address_in
 from harness.transports.unix_socket import UnixSocketTransport
 
-AGENT, GUEST_AGENT, SSH = "agent", "qga", "ssh"
+AGENT, GUEST_AGENT, SSH = DEFAULT_TRANSPORT, "qga", "ssh"
 #: The agent's transport, as endpoints name it.
 UNIX_SOCKET = "unix_socket"
 
