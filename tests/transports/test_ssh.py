@@ -397,7 +397,6 @@ def test_a_folder_is_no_file(real: SshTransport, tmp_path: Path) -> None:
     assert real.run(["/bin/true"], deadline=soon()).ok
 
 
-@pytest.mark.usefixtures("no_grace")
 def test_a_pipe_in_a_file_s_place_holds_nobody_and_the_way_in_stays(real: SshTransport, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     begun = time.monotonic()
