@@ -42,6 +42,7 @@ class OrdinaryUser:
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
+            "TMPDIR": str(self.home),
             "XDG_CACHE_HOME": str(self.home / "cache"),
             "DOCKER_HOST": "unix:///nonexistent/engine.sock",
             "PYTHONPATH": str(ROOT),
