@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -87,20 +88,43 @@ class Helpers:
         self.started.append(subprocess.Popen(argv, stdin=stdin, stdout=stdout))
         return self.started[-1]
 
+    def end(self) -> None:
+        """End those that the guest's module may have forgotten, too, and tell whether it has forgotten any."""
+        self.helper.end()
+        forgotten = [process.pid for process in self.started if process.returncode is None]
+        for process in self.started:
+            process.kill()
+            process.wait()
+        assert forgotten == []
 
-def test_a_helper_answers_one_request_after_the_other(windows: Any) -> None:
-    helpers = Helpers(windows)
+
+@pytest.fixture
+def helpers_for(windows: Any) -> Iterator[Callable[..., Helpers]]:
+    """Give what makes helpers; none of them outlives the test."""
+    with ExitStack() as stack:
+
+        def make(how: str = "") -> Helpers:
+            made = Helpers(windows, how)
+            stack.callback(made.end)
+            return made
+
+        yield make
+
+
+def test_a_helper_answers_one_request_after_the_other(helpers_for: Callable[..., Helpers]) -> None:
+    helpers = helpers_for()
     assert helpers.helper.ask(["list"], "", 10) == (3, b"[list]")
     words = ["fill", "--window", "데모 증권", "--number", "1"]
     assert helpers.helper.ask(words, SECRET, 10) == (3, f"[{', '.join(words)}, {SECRET}<]".encode())
     assert helpers.helper.ask(["list"], "", 10) == (3, b"[list]")
     assert len(helpers.started) == 1
-    helpers.helper.end()
 
 
 @pytest.mark.parametrize("how", WRONG)
-def test_a_helper_that_fails_is_ended_said_to_have_failed_and_started_anew(how: str, windows: Any) -> None:
-    helpers = Helpers(windows, how)
+def test_a_helper_that_fails_is_ended_said_to_have_failed_and_started_anew(
+    how: str, windows: Any, helpers_for: Callable[..., Helpers]
+) -> None:
+    helpers = helpers_for(how)
     began = time.monotonic()
     with pytest.raises(windows.HelperError) as caught:
         helpers.helper.ask(["fill"], SECRET, 0.7)
@@ -111,11 +135,12 @@ def test_a_helper_that_fails_is_ended_said_to_have_failed_and_started_anew(how: 
     helpers.how = ""
     helpers.helper.start()
     assert helpers.helper.ask(["list"], "", 10) == (3, b"[list]")
-    helpers.helper.end()
 
 
-def test_a_helper_that_fails_again_and_again_is_not_started_for_ever(windows: Any) -> None:
-    helpers = Helpers(windows, "dies")
+def test_a_helper_that_fails_again_and_again_is_not_started_for_ever(
+    windows: Any, helpers_for: Callable[..., Helpers]
+) -> None:
+    helpers = helpers_for("dies")
     for _ in range(8):
         with pytest.raises(windows.HelperError):
             helpers.helper.ask(["list"], "", 10)
@@ -124,18 +149,17 @@ def test_a_helper_that_fails_again_and_again_is_not_started_for_ever(windows: An
     assert helpers.helper.pid is None
 
 
-def test_a_helper_that_takes_no_request_is_not_waited_for(windows: Any) -> None:
-    helpers = Helpers(windows, "takes nothing")
+def test_a_helper_that_takes_no_request_is_not_waited_for(windows: Any, helpers_for: Callable[..., Helpers]) -> None:
+    helpers = helpers_for("takes nothing")
     with pytest.raises(windows.HelperError, match="takes no request"):
         helpers.helper.ask(["x" * 10**6], "", 0.5)
 
 
 class Session:
-    """A session's main loop, with a helper."""
+    """A session's main loop, with a helper. That loop alone has the helper, as in a guest."""
 
-    def __init__(self, windows: Any, how: str, path: Path) -> None:
-        self.helpers = Helpers(windows, how)
-        self.broker = windows.Broker(self.helpers.helper, str(path))
+    def __init__(self, windows: Any, helpers: Helpers, path: Path) -> None:
+        self.broker = windows.Broker(helpers.helper, str(path))
         self._over = False
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -151,6 +175,19 @@ class Session:
 
 
 @pytest.fixture
+def session_with(windows: Any, at: Path, helpers_for: Callable[..., Helpers]) -> Iterator[Callable[..., Session]]:
+    """Give what makes sessions at the socket; each has ended when the test has."""
+    with ExitStack() as stack:
+
+        def make(how: str = "") -> Session:
+            made = Session(windows, helpers_for(how), at)
+            stack.callback(made.end)
+            return made
+
+        yield make
+
+
+@pytest.fixture
 def at(windows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the socket's path; a fresh program is one that says so."""
     fresh = tmp_path / "wine"
@@ -163,22 +200,22 @@ def at(windows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "socket"
 
 
-def test_the_session_s_helper_is_asked_and_root_alone_can_ask_it(windows: Any, at: Path) -> None:
-    session = Session(windows, "", at)
+def test_the_session_s_helper_is_asked_and_root_alone_can_ask_it(
+    windows: Any, at: Path, session_with: Callable[..., Session]
+) -> None:
+    session_with()
     assert windows.ask(["list"], "", 10) == (3, b"[list]", None)
     assert stat.S_IMODE(at.stat().st_mode) & 0o077 == 0
-    session.end()
 
 
 @pytest.mark.parametrize("how", WRONG)
-def test_whatever_is_wrong_with_the_helper_a_fresh_program_answers_in_time(how: str, windows: Any, at: Path) -> None:
-    session = Session(windows, how, at)
+def test_whatever_is_wrong_with_the_helper_a_fresh_program_answers_in_time(
+    how: str, windows: Any, session_with: Callable[..., Session]
+) -> None:
+    session_with(how)
     code, output, why = windows.ask(["click", "--window", "창"], "text", 3)
     assert (code, output) == (4, "fresh click --window 창: text\n".encode())
     assert why
-    session.helpers.how = ""
-    session.broker.serve(0)
-    session.end()
 
 
 def test_without_a_session_a_fresh_program_answers(windows: Any, at: Path) -> None:
@@ -186,14 +223,15 @@ def test_without_a_session_a_fresh_program_answers(windows: Any, at: Path) -> No
     assert not at.exists()
 
 
-def test_a_caller_that_talks_nonsense_costs_the_session_nothing(windows: Any, at: Path) -> None:
-    session = Session(windows, "", at)
+def test_a_caller_that_talks_nonsense_costs_the_session_nothing(
+    windows: Any, at: Path, session_with: Callable[..., Session]
+) -> None:
+    session_with()
     for words in (b"", b"no json\n", b"[]\n", b'{"argv": 1}\n', b'{"argv": ["list"], "stdin": 3, "limit_s": "x"}\n'):
         with windows.socket.socket(windows.socket.AF_UNIX) as caller:
             caller.connect(str(at))
             caller.sendall(words)
     assert windows.ask(["list"], "", 10)[:2] == (3, b"[list]")
-    session.end()
 
 
 def test_a_desktop_that_does_not_answer_has_no_exit_code_and_is_killed_in_time(windows: Any, at: Path) -> None:
