@@ -84,6 +84,8 @@ class Blow:
         behind: Words of the call behind which it strikes; before that there is nothing to hit.
         within: It strikes at the latest so many calls behind that.
         updates: It means something only where the product is moved to another set.
+        layer: What befalls the layer in which the cell's protection is up (``spoiled_layers``), before a guest is asked
+            for; nothing falls into the guest then.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Blow:
     behind: str = ARMED
     within: int = 45
     updates: bool = False
+    layer: str | None = None
 
 
 def blows(chosen: ProductChoice) -> tuple[Blow, ...]:

@@ -4,7 +4,9 @@ with ``--provider qemu`` at virtual machines.
 Each cell is run by the session as any cell is, with its control made beforehand; one of its guests is struck at a
 random call into it. A verdict is wrong when it is neither what the same cell is documented to be without a blow nor
 INCONCLUSIVE; and an attempt that is called good although its protection was hurt before the last canary is a wrong
-green whatever the cell's verdict. Ends with 1 on a wrong verdict or a leak. ``--only N`` makes the N-th cell again.
+green whatever the cell's verdict. Ends with 1 on a wrong verdict, a loss or a leak. ``--only N`` makes the N-th cell
+again. With ``--journal FILE`` what has been done is written down, and not done again by the same seed: stopped and
+called again, it goes on.
 
 Not done here, and why: the host's disk and engine are shared (the store's full disk is a small tmpfs, in the tests);
 a container has the host's clock.
@@ -20,9 +22,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from harness.attempt import Attempt, AttemptMeta, Kind, Role
 from harness.images import Images
@@ -41,10 +45,13 @@ from harness.systems.api import GuestSystem
 from harness.transports.api import CommandResult, Transport
 from harness.verdict import GOOD, Outcome
 from tests.faults.blows import Arm, Blow, blows
+from tests.faults.journal import Journal
 from tests.faults.machine_blows import MachineArm, machine_blows
-from tests.faults.report import count, end, result, table
+from tests.faults.machine_remains import remains
+from tests.faults.report import end
+from tests.faults.spoiled_layers import spoiled
+from tests.faults.struck import CELLS, Case, Struck, by_blow, summary
 
-CELLS = 60
 DOCKER = "docker"
 
 #: What a step may take here: a program that is frozen for good is not waited for a minute.
@@ -66,52 +73,8 @@ TRUE: Mapping[tuple[str, str, str, str], Outcome] = {
     ("1.0.0", "fapolicyd", "strict-1", FRESH): Outcome.BLOCKED,
 }
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One struck cell. ``third``: not a guest with the product is struck but every third control, the first of all."""
-
-    number: int
-    cell: Cell
-    true: Outcome
-    blow: Blow
-    at: int
-    guest: int
-    third: bool = False
-
-    def __str__(self) -> str:
-        where = "one control in three" if self.third else f"guest {self.guest}"
-        return (
-            f"case {self.number}: {self.cell.id}, {self.blow.name} {self.at} calls behind {self.blow.behind} in {where}"
-        )
-
-
-@dataclass(slots=True)
-class Struck:
-    """What came of one struck cell."""
-
-    case: Case
-    blow_said: str = "the guest was not called so often"
-    fell_at: float | None = None
-    outcome: Outcome | None = None
-    stage: str | None = None
-    rule: str = ""
-    reason: str = ""
-    false_proof: str = ""
-    guests: int = 0
-    leaks: tuple[str, ...] = ()
-    took_s: float = 0.0
-
-    @property
-    def verdict(self) -> str:
-        """Name it in the words of the report."""
-        if self.outcome is None:
-            return "lost"
-        if self.false_proof or (self.outcome in GOOD and self.outcome is not self.case.true):
-            return "wrong green"
-        if self.outcome is Outcome.INCONCLUSIVE:
-            return "inconclusive"
-        return "right" if self.outcome is self.case.true else "wrong red"
+#: What the demo's suite freezes: the product and its first set.
+FROZEN = frozenset({("clamav", "2026-11-04"), ("fapolicyd", "baseline")})
 
 
 class StruckTransport:
@@ -197,7 +160,8 @@ class Lab:
             self._begin(store, plan, run_id, self.controls_of(case.cell, run_id))
         rig = self._struck_rig(case, struck)
         options = Options(run_id=run_id, jobs=1, provider=self.provider, fresh=True, resume=not case.third)
-        done = run(plan, rig=rig, store=store, parsers=parser_of, options=options)
+        with self._its_layer(case, struck):
+            done = run(plan, rig=rig, store=store, parsers=parser_of, options=options)
         self.arm.rest()
         judgement = done.judgements.get(case.cell.id)
         struck.guests = done.attempts_made
@@ -207,9 +171,28 @@ class Lab:
             struck.false_proof = self._false_proof(case, struck, store, run_id)
         left = self.rig.provider.sweep(run_id)
         threads_left = [t.name for t in threading.enumerate() if t not in threads and t.name not in LASTING]
-        struck.leaks = tuple([f"{left} guests"] * bool(left) + [f"thread {name}" for name in threads_left])
+        struck.leaks = (*[f"{left} guests"] * bool(left), *[f"thread {name}" for name in threads_left], *self._left())
         struck.took_s = time.monotonic() - begun
         return struck
+
+    def _left(self) -> tuple[str, ...]:
+        """Name what is left of machines; a run's end is that of its spares, too."""
+        return () if self.provider == DOCKER else remains()
+
+    @contextmanager
+    def _its_layer(self, case: Case, struck: Struck) -> Iterator[None]:
+        """Damage the layer that the cell would begin in, when that is the blow."""
+        if case.blow.layer is None:
+            yield
+            return
+        layer = self.rig.layer(case.cell)
+        if layer is None:
+            struck.blow_said = "there is no layer of its protection"
+            yield
+            return
+        with spoiled(Path(layer.image.reference), case.blow.layer):
+            struck.blow_said, struck.fell_at = "done before the guest", time.time()
+            yield
 
     def _begin(self, store: MemoryStore, plan: Plan, run_id: str, controls: Iterable[Attempt]) -> None:
         """Begin a run that has its controls already, as one that was interrupted behind them would."""
@@ -251,7 +234,7 @@ class Lab:
             guests[cell.is_control] += 1
             number = guests[cell.is_control]
             meant = number % 3 == 1 if case.third else number == case.guest
-            if meant and cell.is_control is case.third:
+            if meant and cell.is_control is case.third and case.blow.layer is None:
                 opened[-1].falls_at = case.at  # opened just now for this guest; its system may have it inside another
             return self.rig.system(cell, transport)
 
@@ -314,7 +297,7 @@ def cases(
                     (blow, key)
                     for key, cell in sorted(cells.items())
                     for blow in blows(cell.product)
-                    if blow.name == name and (not blow.updates or len(cell.product.schedule) > 1)
+                    if blow.name == name and _makes_sense(blow, cell)
                 ]
                 pairs.append(dice.choice(fitting))
             dice.shuffle(pairs)
@@ -327,47 +310,18 @@ def cases(
     return drawn
 
 
+def _makes_sense(blow: Blow, cell: Cell) -> bool:
+    chosen = cell.product
+    if blow.layer is not None:
+        return (chosen.name, chosen.schedule[0].label) in FROZEN
+    return not blow.updates or len(chosen.schedule) > 1
+
+
 def _case(
     number: int, cell: Cell, key: tuple[str, str, str, str], blow: Blow, dice: random.Random, *, third: bool = False
 ) -> Case:
     at = dice.randint(1, 6 if third else blow.within)  # a control is called less often
     return Case(number=number, cell=cell, true=TRUE[key], blow=blow, at=at, guest=1, third=third)
-
-
-def summary(done: Sequence[Struck], *, seed: int, took_s: float) -> dict[str, object]:
-    """Count what came of all cells."""
-    verdicts = [struck.verdict for struck in done]
-    return result(
-        "chaos_guests",
-        {
-            "faulted_cells": count(len(done)),
-            "blows_that_fell": count(
-                sum(struck.fell_at is not None for struck in done), goal=len(done) // 2, at_least=True
-            ),
-            "guests": count(sum(struck.guests for struck in done)),
-            "verdicts_right": count(verdicts.count("right")),
-            "verdicts_inconclusive": count(verdicts.count("inconclusive")),
-            "wrong_greens": count(verdicts.count("wrong green"), goal=0),
-            "wrong_reds": count(verdicts.count("wrong red"), goal=0),
-            "verdicts_lost": count(verdicts.count("lost"), goal=0),
-            "leaks": count(sum(len(struck.leaks) for struck in done), goal=0),
-            "seconds": count(round(took_s)),
-        },
-        cut=None if len(done) >= CELLS else f"{len(done)} cells instead of {CELLS}",
-        seed=seed,
-    )
-
-
-def by_blow(done: Sequence[Struck]) -> str:
-    """Lay out what came of each blow."""
-    kinds = ("right", "inconclusive", "wrong green", "wrong red", "lost")
-    rows: list[list[object]] = [["blow", "cells", "fell", *kinds]]
-    for name in sorted({struck.case.blow.name for struck in done}):
-        mine = [struck for struck in done if struck.case.blow.name == name]
-        verdicts = [struck.verdict for struck in mine]
-        fell = sum(struck.fell_at is not None for struck in mine)
-        rows.append([name, len(mine), fell, *(verdicts.count(kind) for kind in kinds)])
-    return table(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -376,23 +330,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--provider", choices=sorted(STEPS_S), default=DOCKER)
     parser.add_argument("--only", type=int, metavar="N", help="the N-th case of the seed alone")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="keep what is done there, and do not do it again")
     asked = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
     lab = Lab(asked.provider)
     drawn = cases(lab.cells, many=asked.cells, seed=asked.seed, blows=lab.blows)
-    begun = time.monotonic()
-    done = []
-    for case in drawn if asked.only is None else [drawn[asked.only]]:
-        struck = lab.strike(case)
+    done = struck_all(
+        drawn if asked.only is None else [drawn[asked.only]],
+        lab.strike,
+        Journal(asked.journal),
+        about=f"{asked.provider}/{asked.seed}",
+    )
+    print(by_blow(done))
+    return end(summary(done, seed=asked.seed, took_s=sum(struck.took_s for struck in done)))
+
+
+def struck_all(
+    drawn: Sequence[Case], strike: Callable[[Case], Struck], journal: Journal, *, about: str
+) -> list[Struck]:
+    """Strike all cases that the journal does not have, and say what came of each."""
+    done: list[Struck] = []
+    for case in drawn:
+        key = f"{about} {case}"
+        known = journal.row(key)
+        struck = strike(case) if known is None else Struck.of_row(case, known)
+        if known is None:
+            journal.write(key, struck.row())
         done.append(struck)
         print(
             f"{struck.verdict:12} {case} ({struck.blow_said}) -> {struck.outcome} {struck.stage or ''}"
             f" ({struck.rule}) {struck.reason} {struck.false_proof} {' '.join(struck.leaks)}"
-            f" [{struck.guests} guests, {struck.took_s:.0f} s]",
+            f" [{struck.guests} guests, {struck.took_s:.0f} s{', before' if known else ''}]",
             flush=True,
         )
-    print(by_blow(done))
-    return end(summary(done, seed=asked.seed, took_s=time.monotonic() - begun))
+    return done
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -18,8 +19,13 @@ from harness.errors import HarnessError
 from harness.plan import ProductChoice
 from harness.transports.api import Transport
 from tests.faults.blows import PAUSE_S, Blow, blows
+from tests.faults.machine_remains import sockets_to
+from tests.faults.spoiled_layers import SPOILT
 
 _YEAR_S = 365 * 86400
+
+#: Around what is done in the guest behind the answer to the call that asked for it.
+_LATER, _ALONE = 'setsid sh -c "sleep 0.2;', '" < /dev/null > /dev/null 2>&1 &'
 
 #: In the guest: stops the processes with these words in their command line, and lets them go on after so many seconds
 #: (0: never). Nothing is executed meanwhile: while fapolicyd is stopped nothing can be.
@@ -69,6 +75,9 @@ _SCRIPTS = {
     "pause fapolicyd, and back": _stop("fapolicyd --debug", PAUSE_S),
 }
 KILL, FREEZE, STILL = "kill the guest", "freeze the guest, and back", "freeze the guest"
+DROP = "drop the agent's connection"
+#: What is dealt from the host.
+FROM_OUTSIDE = frozenset({KILL, FREEZE, STILL, DROP})
 
 
 def _clock(name: str, by_s: int) -> Blow:
@@ -85,13 +94,24 @@ _OF_MACHINES = (
     Blow(name="the guest panics", script="echo c > /proc/sysrq-trigger"),
     Blow(name="the guest powers off", script="echo o > /proc/sysrq-trigger"),
     Blow(name=STILL),
+    Blow(name=DROP),
+    # A moment later, so that its answer is not the last one.
+    Blow(name="kill the agent", script=f"{_LATER} pkill -KILL -f '[/]opt/hts-compat/agent.py'; true {_ALONE}"),
+    # Blocks that nobody has written cost the host nothing.
+    Blow(
+        name="fill the whole disk",
+        script="fallocate -l $(($(df --output=avail -B1 / | tail -n 1) - 8192)) /full && sync",
+    ),
 )
+
+#: Before the guest: what the product's own layer may have suffered.
+_OF_LAYERS = tuple(Blow(name=name, layer=name) for name in SPOILT)
 
 
 def machine_blows(chosen: ProductChoice) -> tuple[Blow, ...]:
     """Give all blows at a machine that make sense for a product with its sets."""
     dealt = (replace(blow, engine=None, script=_SCRIPTS.get(blow.name, blow.script)) for blow in blows(chosen))
-    return (*dealt, *_OF_MACHINES)
+    return (*dealt, *_OF_MACHINES, *_OF_LAYERS)
 
 
 class MachineArm:
@@ -102,7 +122,9 @@ class MachineArm:
 
     def strike(self, address: str, blow: Blow, way_in: Transport) -> tuple[bool, str]:
         """Deal a blow; tell whether it fell on something, and what was said of it."""
-        if blow.name in {KILL, FREEZE, STILL}:
+        if blow.name == DROP:
+            return _dropped(address)
+        if blow.name in FROM_OUTSIDE:
             return self._from_the_host(address, blow.name)
         try:
             done = way_in.run(["/bin/sh", "-c", blow.script], deadline=Deadline.after(30))
@@ -130,6 +152,15 @@ class MachineArm:
 def _go_on(process: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGCONT)
+
+
+def _dropped(address: str) -> tuple[bool, str]:
+    """End our own connections to the agent, as whoever is in between would."""
+    found = sockets_to(address)
+    for one in found:
+        with one:
+            one.shutdown(socket.SHUT_RDWR)
+    return bool(found), f"{len(found)} connections dropped"
 
 
 def process_of(address: str) -> int | None:

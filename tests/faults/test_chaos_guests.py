@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from harness.image import Image
 from harness.plan import Cell
+from harness.providers.qemu.clone import OWNER, runs_folder
+from harness.providers.qemu.layer import layers_folder
+from harness.providers.qemu.template import ABOUT, digest_of
 from harness.transports.api import CommandResult, Transport
+from harness.transports.socket_stream import connected_to
 from harness.verdict import Outcome
 from tests.builders import make_cell
 from tests.faults.blows import Blow, blows
-from tests.faults.chaos_guests import FRESH, TRUE, UPDATED, Case, Lab, Struck, StruckTransport, by_blow, cases, summary
-from tests.faults.machine_blows import machine_blows
+from tests.faults.chaos_guests import FRESH, TRUE, UPDATED, Lab, StruckTransport, cases, struck_all
+from tests.faults.journal import Journal
+from tests.faults.machine_blows import FROM_OUTSIDE, machine_blows
+from tests.faults.machine_remains import remains, sockets_to
 from tests.faults.report import unmet
+from tests.faults.spoiled_layers import SPOILT, spoiled
+from tests.faults.struck import Case, Struck, by_blow, summary
+from tests.providers.qemu.small_templates import write_files
 
 CLEAN = ("1.0.0", "clamav", "2026-11-04", FRESH)
 INCIDENT = ("1.0.0", "clamav", "2026-11-04+2026-11-05", UPDATED)
@@ -190,5 +204,73 @@ def test_a_machine_takes_every_blow_that_a_container_takes_and_none_is_without_m
     for cell in cells_of_the_drill().values():
         dealt = {blow.name: blow for blow in machine_blows(cell.product)}
         assert {blow.name for blow in blows(cell.product)} < set(dealt)
-        without = {name for name, blow in dealt.items() if not blow.script}
-        assert without == {"kill the guest", "freeze the guest, and back", "freeze the guest"}
+        assert {name for name, blow in dealt.items() if not blow.script and blow.layer is None} == FROM_OUTSIDE
+
+
+def test_what_a_journal_has_is_not_struck_again_and_what_was_cut_is(tmp_path: Path) -> None:
+    file = tmp_path / "journal"
+    drawn = [Case(number=n, cell=make_cell(), true=Outcome.COMPATIBLE, blow=HARMLESS, at=1, guest=1) for n in range(3)]
+    done: list[int] = []
+
+    def strike(case: Case) -> Struck:
+        done.append(case.number)
+        return Struck(case=case, outcome=Outcome.BROKEN, fell_at=2.5, leaks=("1 guests",), guests=case.number)
+
+    first = struck_all(drawn[:2], strike, Journal(file), about="qemu/1")
+    file.write_bytes(file.read_bytes()[:-9])
+    again = struck_all(drawn, strike, Journal(file), about="qemu/1")
+    assert done == [0, 1, 1, 2]
+    assert again[:2] == first
+    assert struck_all(drawn, strike, Journal(file), about="qemu/1") == again
+    assert done == [0, 1, 1, 2]
+    struck_all(drawn[:1], strike, Journal(file), about="qemu/2")
+    assert done[4:] == [0]
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_layer_is_spoilt_for_this_process_alone(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    layer, other = layers_folder() / "layer", layers_folder() / "other"
+    for folder in (layer, other):
+        write_files(folder)
+        (folder / ABOUT).write_text("{}")
+
+    def sums() -> dict[str, str]:
+        return {str(file): digest_of(file) for file in layers_folder().glob("*/*")}
+
+    before = sums()
+    with spoiled(layer, how) as damaged:
+        assert damaged.parent == layers_folder() != layer.parent
+        found = {Path(name).relative_to(layers_folder()): digest for name, digest in sums().items()}
+        real = {Path(name).relative_to(layer.parent): digest for name, digest in before.items()}
+        (wrong,) = {name for name in real if found.get(name) != real[name]}
+        assert wrong == Path("layer") / SPOILT[how][0]
+    assert sums() == before
+
+
+def test_what_is_left_of_a_machine_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = runs_folder() / "vm-x"
+    folder.mkdir(parents=True)
+    assert remains() == ()
+    (folder / OWNER).write_text(json.dumps({"pid": os.getpid()}))
+    program = tmp_path / "qemu-system-x"
+    program.symlink_to("/bin/sleep")
+    with socket.socket(socket.AF_UNIX) as listens, subprocess.Popen([program, "60"]) as process:
+        listens.bind(str(folder / "agent"))
+        listens.listen()
+        ours = connected_to(str(folder / "agent"))
+        memory = os.memfd_create("hts-it")
+        try:
+            said = remains(within_s=0)
+            for copy in sockets_to(str(folder / "agent")):
+                with copy:
+                    copy.shutdown(socket.SHUT_RDWR)
+            assert ours.recv(1) == b""
+        finally:
+            process.kill()
+            os.close(memory)
+            ours.close()
+    assert [one.split()[0] for one in said] == ["folder", "process", "socket", "memory"], said
+    (folder / OWNER).write_text(json.dumps({"pid": 1}))
+    assert remains(within_s=0) == ()
