@@ -10,7 +10,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -147,17 +146,32 @@ class Monitor:
             _done(self._client.disconnect(), limit_s=_CLOSING_S)
 
 
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    """Give the loop of all monitors, which a thread of its own runs: whoever asks may be in any thread, at any time."""
-    made = asyncio.new_event_loop()
-    threading.Thread(target=made.run_forever, name="monitors", daemon=True).start()
-    return made
+class Loop:
+    """The loop of all monitors, which a thread of its own runs: whoever asks may be in any thread, at any time.
+
+    There must be one alone: what was connected in another one never answers. The first two machines of a run are
+    started at the same moment, a guest and a spare, so it is made under a lock (``functools.cache`` has none).
+    """
+
+    def __init__(self) -> None:
+        self._making = threading.Lock()
+        self._made: asyncio.AbstractEventLoop | None = None
+
+    def running(self) -> asyncio.AbstractEventLoop:
+        """Give the loop, which runs."""
+        with self._making:
+            if self._made is None:
+                self._made = asyncio.new_event_loop()
+                threading.Thread(target=self._made.run_forever, name="monitors", daemon=True).start()
+            return self._made
+
+
+_LOOP = Loop()
 
 
 def _done(work: Coroutine[Any, Any, T], *, limit_s: float) -> T:
     """Let the monitors' loop do something; ``TimeoutError`` when it took too long."""
-    return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, limit_s), _loop()).result()
+    return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, limit_s), _LOOP.running()).result()
 
 
 def told(event: Mapping[str, object]) -> Told:
