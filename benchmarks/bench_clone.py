@@ -47,7 +47,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestUnreachable, HarnessError
 from harness.image import Image
 from harness.providers.qemu import clone, provider
-from harness.providers.qemu.clone import RunningMachine, make_overlay
+from harness.providers.qemu.clone import RunningMachine, fork_disk, make_overlay
 from harness.providers.qemu.machine import Hardware, Places
 from harness.providers.qemu.template import BASE, DISK, INITRD, KERNEL, MEMORY, NONCE_FILE, STATE, Held, Template, load
 from harness.providers.qemu.tools import qemu_version
@@ -149,7 +149,7 @@ def paused(subject: Subject, *, memory: str | None = None) -> Iterator[tuple[Run
     """Give a clone that is restored and paused."""
     with clone.spot(RUN) as spot:
         places = spot.places(memory=memory or subject.memory, shared=False)
-        make_overlay(subject.folder / DISK, places.disk)
+        fork_disk(subject.folder / DISK, places.disk)
         machine = RunningMachine(subject.hardware, places, incoming=True, deadline=limit())
         try:
             provider.restore(machine, subject.folder / STATE, limit())
@@ -509,10 +509,14 @@ def private_mib(subject: Subject) -> tuple[float, float]:
 
 
 def memory_of(machine: RunningMachine) -> tuple[float, float]:
-    """Give private memory and proportional share, in MiB. Source: proc(5), ``smaps_rollup``."""
+    """Give what is its own and its proportional share, in MiB. Source: proc(5), ``smaps_rollup``.
+
+    Its own is what is anonymous: pages of the template that no second clone has read count as private, too, but are
+    there with or without it.
+    """
     lines = Path(f"/proc/{machine.pid}/smaps_rollup").read_text().splitlines()[1:]
     kib = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
-    return (kib["Private_Dirty"] + kib["Private_Clean"]) / 1024, kib["Pss"] / 1024
+    return kib["Anonymous"] / 1024, kib["Pss"] / 1024
 
 
 def many(subject: Subject) -> tuple[float, float, float]:

@@ -74,7 +74,7 @@ class _Clone:
         with ExitStack() as stack:
             self._spot = stack.enter_context(clone.spot(run_id, spare=spare))
             places = self._spot.places(memory=held.memory_path, shared=False)
-            clone.make_overlay(held.template.file(DISK), places.disk)
+            clone.fork_disk(held.template.file(DISK), places.disk)
             self.machine = clone.RunningMachine(held.template.hardware, places, incoming=True, deadline=deadline)
             stack.callback(self.machine.end)
             restore(self.machine, held.template.file(STATE), deadline)
