@@ -156,7 +156,7 @@ def _layer_line(found: KeptLayer) -> str:
     age = _age(datetime.now(UTC) - found.made_at)
     content = f"content {found.content[:12]}" if found.content else ""
     use = "in use" if found.held else "" if found.needed else "not needed"
-    return f"{found.name}  {about}  {_size(found.size_bytes)}  {age} old  {content}  {use}".rstrip()
+    return f"{found.name}  {about}  {_size(found.size_bytes)}  {age} old  {content}  {use}  {found.why}".rstrip()
 
 
 def _size(size_bytes: int) -> str:

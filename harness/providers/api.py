@@ -288,7 +288,10 @@ class Freezes(Protocol):
     """The ability of a kit to keep guests in which a protection is up, and to make guests of them."""
 
     def layer(self, image: Image, up: Protection) -> Layer | None:
-        """Give what guests of an image with this protection up are leased from; None when nobody has frozen it."""
+        """Give what guests of an image with this protection up are leased from; None when nobody has frozen it.
+
+        One that is damaged is put aside, so that it is seen by who keeps layers, and is none.
+        """
         ...
 
     def freeze(
@@ -324,6 +327,7 @@ class LayerKind(StrEnum):
     PROTECTION = "protection"
     UNFINISHED = "unfinished"
     UNREADABLE = "unreadable"
+    DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +344,7 @@ class KeptLayer:
         freed_bytes: What goes with it: files that no other layer has.
         needed: Today's definitions, or a layer that is needed, are made with it.
         held: A process uses it, or makes it.
+        why: Why it was put aside, in a sentence; empty for every other one.
     """
 
     name: str
@@ -352,6 +357,7 @@ class KeptLayer:
     freed_bytes: int
     needed: bool
     held: bool
+    why: str = ""
 
 
 @runtime_checkable

@@ -200,6 +200,20 @@ def test_a_cell_whose_machine_is_struck_is_judged_right_or_not_at_all(
     assert struck.leaks == ()
 
 
+@pytest.mark.guest
+@pytest.mark.timeout(1500)
+def test_a_cell_whose_layer_is_damaged_begins_from_the_template_and_its_verdict_says_nothing_wrong(
+    machines: Lab,
+) -> None:
+    cell = machines.cells[CLEAN]
+    blow = next(b for b in machines.blows(cell.product) if b.name == "the layer's state is cut")
+    struck = machines.strike(Case(number=0, cell=cell, true=TRUE[CLEAN], blow=blow, at=0, guest=1))
+    if struck.fell_at is None:
+        pytest.skip(struck.blow_said)
+    assert (struck.verdict, struck.outcome) == ("right", Outcome.COMPATIBLE), struck.reason
+    assert struck.leaks == ()
+
+
 def test_a_machine_takes_every_blow_that_a_container_takes_and_none_is_without_means() -> None:
     for cell in cells_of_the_drill().values():
         dealt = {blow.name: blow for blow in machine_blows(cell.product)}

@@ -14,7 +14,7 @@ from harness.providers.image_files import ImageFiles
 from harness.providers.qemu import freeze, shelf
 from harness.providers.qemu.provider import QemuProvider
 from harness.providers.qemu.recipe import template_recipe
-from harness.providers.qemu.template import find, load
+from harness.providers.qemu.template import TemplateDamaged, find, load
 from harness.providers.qemu.tools import qemu_version
 from harness.providers.qemu.ways import connect
 from harness.transports.api import Transport
@@ -60,12 +60,20 @@ class QemuKit:
         )
 
     def layer(self, image: Image, up: Protection) -> Layer | None:
-        """Give the template in which a protection is up; see ``Freezes.layer``."""
+        """Give the template in which a protection is up, whole and loaded; see ``Freezes.layer``."""
         parent = load(Path(image.reference)) if image.reference else None
         if parent is None or parent.about.content != image.content:
             return None
-        found = freeze.find(parent, up)
-        return None if found is None else freeze.layer_of(image, found)
+        try:
+            found = freeze.find(parent, up)
+            if found is None:
+                return None
+            layer = freeze.layer_of(image, found)
+            self.provider.require_whole(layer.image)
+        except TemplateDamaged as error:
+            shelf.put_aside(freeze.folder_of(parent.about.name, parent.about.content, up), error)
+            return None
+        return layer
 
     def freeze(
         self,
@@ -80,6 +88,7 @@ class QemuKit:
         parent = load(Path(image.reference)) if image.reference else None
         if parent is None or parent.about.content != image.content:
             raise LabError(f"There is no template of '{image.name}'.", hint=f"hts-compat image build {image.name}")
+        self.layer(image, up)  # one that is damaged is put aside, and another one made
         return freeze.freeze(parent, image, up, arm=arm, prove=prove, report=report)
 
     def kept(

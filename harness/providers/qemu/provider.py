@@ -22,11 +22,19 @@ from harness.errors import HarnessError, LabError
 from harness.frame import Frame
 from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss, OpenDesktop, Rebooted
-from harness.providers.qemu import clone
+from harness.providers.qemu import clone, shelf
 from harness.providers.qemu.fitness import check
 from harness.providers.qemu.pool import MAX_SPARES, PRIVATE_MIB, RESERVE_MIB, Pool
 from harness.providers.qemu.reboot import reboot
-from harness.providers.qemu.template import DISK, NONCE_FILE, STATE, Held, load, require_same_machine
+from harness.providers.qemu.template import (
+    DISK,
+    NONCE_FILE,
+    STATE,
+    Held,
+    TemplateDamaged,
+    load,
+    require_same_machine,
+)
 from harness.providers.qemu.ways import endpoint_of
 from harness.transports.unix_socket import UnixSocketTransport
 
@@ -137,8 +145,9 @@ class QemuProvider:
         return self._pool
 
     def check(self) -> tuple[Fitness, ...]:
-        """Say which programs, which accelerator and how much memory there is; see ``Provider.check``."""
-        return check(private_mib=PRIVATE_MIB, reserve_mib=RESERVE_MIB, available_mib=available_mib())
+        """Say which programs, which accelerator, how much memory and what damage there is; see ``Provider.check``."""
+        found = check(private_mib=PRIVATE_MIB, reserve_mib=RESERVE_MIB, available_mib=available_mib())
+        return (*found, *shelf.damaged())
 
     @contextmanager
     def lease(self, image: Image, *, run_id: str, name: str, deadline: Deadline) -> Iterator[_QemuLease]:
@@ -155,6 +164,25 @@ class QemuProvider:
                 stack.callback(room.machine.end)
             with room.machine.machine.watched():
                 yield room.machine.leased(run_id, image.transport, deadline)
+
+    def require_whole(self, image: Image) -> None:
+        """See that guests can be made of an image's template, also when that has been loaded before; load it.
+
+        Raises:
+            TemplateDamaged: A file of it is missing, cut or changed; its spares are gone then, too.
+            LabError: The host has no room for it, or it is another one than the plan was made for.
+        """
+        try:
+            held = self._hold(image)
+            with self._loading:
+                held.require_whole()
+        except TemplateDamaged:
+            self._pool.empty(image.content)
+            with self._loading:
+                known = self._held.pop(image.content, None)
+            if known is not None:
+                known.close()
+            raise
 
     def close(self) -> None:
         """End the spares, and let go of the templates' memory; see ``KeepsGuestsReady``."""

@@ -5,6 +5,8 @@ Nothing that a process uses or makes is touched: it holds a lock (``template.hel
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,10 +18,15 @@ from harness.providers.api import Fitness, KeptLayer, LayerKind
 from harness.providers.image_files import ImageFiles
 from harness.providers.qemu import disk, layer, recipe, template
 from harness.providers.qemu.machine import fingerprint
-from harness.providers.qemu.template import Template
+from harness.providers.qemu.template import Template, TemplateDamaged
 from harness.providers.qemu.tools import qemu_version
 
-_REMOVED = ".removed"
+log = logging.getLogger(__name__)
+
+_REMOVED, _DAMAGED = ".removed", ".damaged"
+
+#: In a layer that was put aside: why.
+_WHY = "why.txt"
 
 
 def kept(definitions: Sequence[tuple[Path, Path | None]], *, code_of: Callable[[str], str]) -> tuple[KeptLayer, ...]:
@@ -66,6 +73,46 @@ def remove(name: str) -> bool:
     return True
 
 
+def put_aside(folder: Path, damage: TemplateDamaged) -> bool:
+    """Take a damaged layer out of the way, so that what it was made of serves instead; kept for who wants to look.
+
+    Returns:
+        False when it stays where it is: another process has loaded or makes it, or the folder may not be written.
+    """
+    aside = folder.with_name(f".{folder.name}{_DAMAGED}")
+    try:
+        with ExitStack() as stack:
+            gone = all(stack.enter_context(free) for free in (layer.unlocked(folder), template.removable(folder)))
+            if gone:
+                shutil.rmtree(aside, ignore_errors=True)
+                with contextlib.suppress(OSError):  # a full disk has room for another name
+                    (folder / _WHY).write_text(damage.summary, encoding="utf-8")
+                folder.rename(aside)
+    except OSError as error:
+        log.warning("the damaged layer %s could not be put aside: %s", folder.name, error)
+        gone = False
+    log.warning("%s Its cells begin without it.", damage.summary)
+    return gone
+
+
+def damaged() -> tuple[Fitness, ...]:
+    """Name the layers that were put aside, and what mends it."""
+    fix = "hts-compat image prune --yes; then 'image freeze', where its cells shall begin as fast as before"
+    return tuple(
+        Fitness(
+            name="damaged layer", ok=False, needed=False, detail=f"{_made_as(folder).name}: {_why(folder)}", fix=fix
+        )
+        for folder in _folders()
+        if folder.name.endswith(_DAMAGED)
+    )
+
+
+def _why(folder: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (folder / _WHY).read_text(encoding="utf-8", errors="replace")[:500]
+    return "It was damaged."
+
+
 def _folders() -> list[Path]:
     root = layer.layers_folder()
     return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
@@ -106,7 +153,7 @@ def _kept(folder: Path, made_by: frozenset[str], contents: set[str], code_of: Ca
     size_bytes, freed_bytes = _sizes(folder)
     kind, image, content, protection, needed = LayerKind.UNREADABLE, None, None, None, False
     if folder.name.startswith("."):
-        kind = LayerKind.UNFINISHED
+        kind = LayerKind.DAMAGED if folder.name.endswith(_DAMAGED) else LayerKind.UNFINISHED
     elif found is not None:
         image, content = found.about.name, found.about.content
         kind, needed = LayerKind.TEMPLATE, found.about.recipe in made_by
@@ -128,6 +175,7 @@ def _kept(folder: Path, made_by: frozenset[str], contents: set[str], code_of: Ca
         freed_bytes=freed_bytes,
         needed=needed,
         held=_is_held(folder),
+        why=_why(folder) if kind is LayerKind.DAMAGED else "",
     )
 
 

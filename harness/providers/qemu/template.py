@@ -48,6 +48,14 @@ NONCE_FILE = "/run/hts-compat/template-nonce"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
+#: What the host lacks when a file cannot be read, which says nothing of the file.
+_HOST_LACKS = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN})
+
+
+class TemplateDamaged(LabError):
+    """A template is not what was frozen, and will not be again by itself."""
+
+
 class Protected(Frozen):
     """What is up in a template that was derived from another one; ``parent`` is that one's content.
 
@@ -118,7 +126,7 @@ def find(name: str, recipe: str) -> Template | None:
     """Find the template of a recipe; None when it has not been made.
 
     Raises:
-        LabError: There is one that cannot be read.
+        TemplateDamaged: There is one that cannot be read.
     """
     found = load(folder_of(name, recipe))
     return found if found is not None and found.about.recipe == recipe else None
@@ -128,7 +136,7 @@ def load(folder: Path) -> Template | None:
     """Read what a template says of itself; None when there is none in the folder, or one of another format.
 
     Raises:
-        LabError: There is one that cannot be read.
+        TemplateDamaged: There is one that cannot be read.
     """
     try:
         raw = (folder / ABOUT).read_bytes()
@@ -139,7 +147,9 @@ def load(folder: Path) -> Template | None:
         return None
     except (OSError, ValidationError) as error:
         msg = f"The template in '{folder}' cannot be read."
-        raise LabError(msg, detail=str(error)[:500], hint="Delete the folder and build its image again.") from error
+        raise _error_of(error)(
+            msg, detail=str(error)[:500], hint="Delete the folder and build its image again."
+        ) from error
 
 
 def _is_of_another_format(raw: bytes) -> bool:
@@ -164,7 +174,8 @@ class Held:
         """Load and check.
 
         Raises:
-            LabError: A file is missing, cut or changed.
+            TemplateDamaged: A file is missing, cut or changed.
+            LabError: The host has no memory for it, or not enough of something else.
         """
         self.template = template
         self._lock = _locked(template)
@@ -176,8 +187,8 @@ class Held:
         self._let_go = weakref.finalize(self, _let_go, self._memory, self._lock)
 
     def _check_and_load(self, template: Template) -> None:
-        digests = Digests(template.folder / SEEN)
-        names = sorted({KERNEL, INITRD, BASE, DISK, STATE, *template.about.files} - {MEMORY})
+        self._digests = digests = Digests(template.folder / SEEN)
+        names = _beside_memory(template)
         self._memory = os.memfd_create(f"hts-{template.about.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             with ThreadPoolExecutor(1) as beside:  # sha256 keeps no other thread waiting
@@ -196,6 +207,15 @@ class Held:
     def memory_path(self) -> str:
         """Give the path by which a clone maps the memory."""
         return f"/proc/{os.getpid()}/fd/{self._memory}"
+
+    def require_whole(self) -> None:
+        """See that the files which every clone reads anew are still what was frozen; the memory is ours already.
+
+        Raises:
+            TemplateDamaged: One is missing, cut or changed.
+        """
+        for name in _beside_memory(self.template):
+            _check(self.template, name, _digest_of_file(self._digests, self.template, name))
 
     def close(self) -> None:
         """Let go of the memory; clones that run keep theirs. Done once, and by whoever drops it, too."""
@@ -219,7 +239,7 @@ class Held:
                 digests.learn(about, digest)
                 return digest
         except OSError as error:
-            raise unusable(self.template, MEMORY, str(error)) from error
+            raise unusable(self.template, MEMORY, str(error), kind=_error_of(error)) from error
 
     def _copy(self, source: int, size: int) -> None:
         """Copy what a file has between its holes. Source: lseek(2), ``SEEK_DATA``."""
@@ -291,7 +311,7 @@ def _locked(template: Template) -> int:
     try:
         descriptor = os.open(template.file(ABOUT), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise unusable(template, ABOUT, str(error)) from error
+        raise unusable(template, ABOUT, str(error), kind=_error_of(error)) from error
     fcntl.flock(descriptor, fcntl.LOCK_SH)  # who removes a template has it for the moment of a rename
     if not template.file(ABOUT).exists():
         os.close(descriptor)
@@ -309,7 +329,7 @@ def _digest_of_file(digests: Digests, template: Template, name: str) -> str:
     try:
         return digests.of(template.file(name))
     except OSError as error:
-        raise unusable(template, name, str(error)) from error
+        raise unusable(template, name, str(error), kind=_error_of(error)) from error
 
 
 def _check(template: Template, name: str, found: str) -> None:
@@ -317,10 +337,20 @@ def _check(template: Template, name: str, found: str) -> None:
         raise unusable(template, name, f"its sha256 is {found}")
 
 
-def unusable(template: Template, name: str, why: str) -> LabError:
-    """Say that a file of a template is not what was frozen."""
-    msg = f"The file '{name}' of the template '{template.about.name}' is missing or changed."
-    return LabError(msg, detail=why, hint=again(template))
+def _beside_memory(template: Template) -> list[str]:
+    return sorted({KERNEL, INITRD, BASE, DISK, STATE, *template.about.files} - {MEMORY})
+
+
+def _error_of(error: OSError | ValidationError) -> type[LabError]:
+    """Tell a file that is damaged from a host that lacks what reading takes."""
+    return LabError if isinstance(error, OSError) and error.errno in _HOST_LACKS else TemplateDamaged
+
+
+def unusable(template: Template, name: str, why: str, *, kind: type[LabError] = TemplateDamaged) -> LabError:
+    """Say that a file of a template is not what was frozen, or cannot be read here."""
+    wrong = "is missing or changed" if kind is TemplateDamaged else "cannot be read"
+    msg = f"The file '{name}' of the template '{template.about.name}' {wrong}."
+    return kind(msg, detail=why, hint=again(template) if kind is TemplateDamaged else "")
 
 
 def require_same_machine(template: Template) -> None:
