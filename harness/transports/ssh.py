@@ -113,13 +113,13 @@ class SshTransport(AgentTransport):
                 _shake_hands(self._connection, address, key, limit)
                 channel = self._connection.open_session(timeout=limit.remaining_s)
                 channel.exec_command(shlex.join(agent))
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except BaseException as error:
             self._connection.close()
+            if isinstance(error, LabError) or not isinstance(error, Exception):
+                raise
+            # paramiko raises whatever its reading of nonsense ended with: UnicodeDecodeError, IndexError, struct.error.
             msg = "The guest's ssh server does not let us in."
             raise GuestUnreachable(msg, detail=f"{type(error).__name__}: {error}"[:500]) from error
-        except BaseException:
-            self._connection.close()
-            raise
         super().__init__(_ChannelWire(channel, self._connection))
 
     def run(
@@ -174,7 +174,7 @@ class SshTransport(AgentTransport):
                 yield self._sftp
         except FileNotFoundError:
             raise
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except Exception as error:  # paramiko raises whatever its reading of nonsense ended with
             if self._sftp is not None:
                 self._sftp.close()
                 self._sftp = None

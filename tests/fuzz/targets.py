@@ -13,7 +13,7 @@ import json
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -45,28 +45,13 @@ from harness.yaml_files import load_expectations, load_image_definition, load_po
 from tests.builders import NOON, make_plan, sha256_of
 from tests.fake_lab import CLEAN, INCIDENT, FakeLab, cell, parsers
 from tests.fake_project import tiny_program
+from tests.fuzz import ways
 from tests.fuzz.mutation import TOKENS, Dice, json_object, mutated
+from tests.fuzz.target import Target
 from tests.products.test_parsers import CASES, attempt_of, events_of
 from tests.renderers.sample_run import run_info
 from tests.test_look import KEYS, READERS
 from tests.zip_files import write_zip, zip_that_promises, zip_with_raw_name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One reader.
-
-    Attributes:
-        inputs: Makes one input of dice.
-        check: Raises when a promise is broken.
-        cost: How much longer one input takes than the cheapest target's; a long run gives each its share of time.
-    """
-
-    name: str
-    inputs: Callable[[Dice], Any]
-    check: Callable[[Any], None]
-    cost: int = 1
-
 
 # --- what a guest answers ---------------------------------------------------------------------------------------------
 
@@ -367,5 +352,6 @@ def targets() -> tuple[Target, ...]:
         _yaml("scenarios/suites/*.expected.yaml", load_expectations),
         _yaml("vm_images/*/image.yaml", load_image_definition, name="reference/image.yaml"),
         _yaml("scenarios/suites/*.yaml", _suite),
+        *ways.targets(),
         Target(name="whole attempts", inputs=_hostile, check=_whole, cost=60),
     )

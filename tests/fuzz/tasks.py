@@ -11,7 +11,8 @@ from functools import cache
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.fuzz.mutation import Thrown, drawn
-from tests.fuzz.targets import Target, targets
+from tests.fuzz.target import Target
+from tests.fuzz.targets import targets
 
 #: So many of a target's inputs are drawn by hypothesis, which is slow and shrinks.
 DRAWN = 500

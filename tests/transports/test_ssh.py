@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -313,6 +314,61 @@ def test_a_channel_without_end_is_left_and_does_not_fill_memory(
             transport.run(["/bin/true"], deadline=soon(20))
         assert time.monotonic() - begun < 18, "it was left because of what it sent, not because of the time"
         assert transport._socket._left > -(1024**2)
+
+
+def nonsense_packet(connection: socket.socket) -> None:
+    """Greet as a server does, and name algorithms that are no text (RFC 4253, 7.1)."""
+    said = bytes([20]) + bytes(16) + struct.pack(">I", 4) + b"\xa5\xff\xfe\x83" + bytes(64)
+    padding = 8 - (len(said) + 5) % 8 + 8
+    connection.sendall(b"SSH-2.0-x\r\n" + struct.pack(">IB", len(said) + padding + 1, padding) + said + bytes(padding))
+    connection.recv(1)
+    connection.recv(65536)
+    time.sleep(0.1)
+
+
+def test_a_server_whose_algorithms_are_no_text_is_a_guest_that_cannot_be_reached(keys: Path) -> None:
+    """paramiko raises what its reading of it ends with: a UnicodeDecodeError."""
+    with listening(nonsense_packet) as path, pytest.raises(GuestUnreachable, match="does not let us in") as caught:
+        SshTransport(address_at(path, keys), deadline=soon())
+    assert "UnicodeDecodeError" in caught.value.detail
+
+
+class NonsenseFiles(Server):
+    """Answers an open with a name instead of a handle (draft-ietf-secsh-filexfer-02), and later with what cannot be."""
+
+    said = (struct.pack(">IBI", 5, 2, 3), struct.pack(">IBIQ", 13, 105, 1, 0), b"")
+
+    def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
+        threading.Thread(target=self._answer, args=(channel,), daemon=True).start()
+        return True
+
+    def _answer(self, channel: paramiko.Channel) -> None:
+        for piece in self.said:
+            channel.recv(65536)
+            channel.sendall(piece)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_a_server_whose_files_make_no_sense_is_a_guest_that_cannot_be_reached(
+    cut: int, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, handle, end = NonsenseFiles.said
+    if cut:  # shorter than what it must hold, and says so
+        handle = struct.pack(">I", 9 - cut) + handle[4 : 13 - cut]
+    monkeypatch.setattr(NonsenseFiles, "said", (version, handle, end))
+    server = NonsenseFiles(public(keys / "own"), quiet)
+
+    def serve(connection: socket.socket) -> None:
+        with paramiko.Transport(connection) as transport:
+            transport.add_server_key(paramiko.PKey.from_path(keys / "host"))
+            transport.start_server(server=server)
+            transport.join(20)
+
+    with listening(serve) as path:
+        transport = SshTransport(address_at(path, keys), deadline=soon())
+        with pytest.raises(GuestUnreachable):
+            transport.pull("/file", deadline=soon())
+        transport.close()
 
 
 def ours_alive() -> list[threading.Thread]:
