@@ -215,7 +215,5 @@ class Facts:
 
     def stage_of(self, step: int | None) -> str:
         """Name the stage of a step index; the last look is ``inspect``."""
-        kinds = [s.kind for s in self.cell.scenario.steps]
-        if step is None:
-            return kinds[0]
-        return kinds[step] if step < len(kinds) else INSPECT
+        steps = self.cell.scenario.steps
+        return steps[step or 0].kind if step is None or step < len(steps) else INSPECT
