@@ -39,6 +39,8 @@ for line in sys.stdin:
         sys.exit(1)
     if how == "hangs":
         time.sleep(60)
+    if how == "takes its time" and text == ["click"]:
+        time.sleep(1.3)
     if how == "answers nonsense":
         os.write(1, b"x" * 100)
         continue
@@ -213,9 +215,67 @@ def test_whatever_is_wrong_with_the_helper_a_fresh_program_answers_in_time(
     how: str, windows: Any, session_with: Callable[..., Session]
 ) -> None:
     session_with(how)
-    code, output, why = windows.ask(["click", "--window", "창"], "text", 3)
-    assert (code, output) == (4, "fresh click --window 창: text\n".encode())
+    code, output, why = windows.ask(["list"], "text", 3)
+    assert (code, output) == (4, b"fresh list: text\n")
     assert why
+
+
+@pytest.mark.parametrize("how", WRONG)
+@pytest.mark.parametrize("act", ["click", "fill", "close"])
+def test_what_a_helper_may_have_done_is_not_done_by_a_fresh_program_again(
+    act: str, how: str, windows: Any, session_with: Callable[..., Session]
+) -> None:
+    session_with(how)
+    code, output, why = windows.ask([act, "--window", "창"], SECRET, 1.5)
+    assert (code, output) == (None if how == "hangs" else windows.UNSURE, b"")
+    assert why
+    assert SECRET not in why
+
+
+@pytest.mark.parametrize("act", ["click", "list"])
+def test_what_a_helper_has_not_taken_from_its_pipe_a_fresh_program_does(
+    act: str, windows: Any, session_with: Callable[..., Session]
+) -> None:
+    session_with("takes nothing")
+    assert windows.ask([act, "창"], "text", 3)[:2] == (4, f"fresh {act} 창: text\n".encode())
+
+
+def test_a_helper_that_has_begun_has_the_time_that_a_fresh_program_would_have_had(
+    helpers_for: Callable[..., Helpers],
+) -> None:
+    helper = helpers_for("takes its time").helper
+    assert helper.ask(["list"], "", 30) == (3, b"[list]")  # it has started
+    assert helper.ask(["click"], "", 1.0, 60.0) == (3, b"[click]")
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b'{"ex', b'{"exit": 0}\n[]', b'{"exit": 0, "length": 9}\n[half', b'{"exit": 0, "length": 2}\n[]more']
+)
+@pytest.mark.parametrize("act", ["list", "click"])
+def test_an_answer_of_the_session_that_is_not_whole_is_none(act: str, said: bytes, windows: Any, at: Path) -> None:
+    """A list is asked for again, by a fresh program; what was done to a window is not done again."""
+
+    def answer() -> None:
+        caller, _ = listening.accept()
+        with caller, caller.makefile("rb") as asked:
+            asked.readline()
+            caller.sendall(said)
+
+    with windows.socket.socket(windows.socket.AF_UNIX) as listening:
+        listening.bind(str(at))
+        listening.listen()
+        session = threading.Thread(target=answer)
+        session.start()
+        code, output, why = windows.ask([act], "", 10)
+        session.join()
+    assert (code, output) == ((4, b"fresh list: \n") if act == "list" else (windows.UNSURE, b""))
+    assert why
+
+
+def test_a_session_s_answer_of_any_length_is_whole(windows: Any, session_with: Callable[..., Session]) -> None:
+    session_with()
+    words = "x" * 100_000
+    assert windows.ask(["list", words], "", 20) == (3, f"[list, {words}]".encode(), None)
 
 
 def test_without_a_session_a_fresh_program_answers(windows: Any, at: Path) -> None:

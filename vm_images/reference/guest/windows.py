@@ -6,21 +6,28 @@ emulated. So the session keeps one ``winview serve`` (a ``Helper``) and answers 
 The helper is the desktop user's process: what is tested there can kill it, stop it or answer in its place, as it can
 do to a fresh one. Whatever is wrong with it, it is ended, started anew a few times, and a fresh program is asked.
 
+What is done to a window is never done twice (a second click may press what the first one has opened). A fresh program
+does it only when the helper has not taken the request from its pipe; else nobody can tell whether it was done.
+
 One JSON request on stdin: ``{"argv": ["click", "--window", ...], "stdin": "text", "limit_s": 10}``. Standard output
-and exit code are winview's; killed at the limit, the exit code is 124, as timeout(1) has it.
+and exit code are winview's; killed at the limit, the exit code is 124, as timeout(1) has it; 125 when it may or may not
+have been done.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import desktop_user
 
@@ -31,14 +38,30 @@ MAX_ANSWER = 64 * 1024**2
 #: So much of a caller's time the helper may take; the rest is a fresh program's.
 HELPERS_SHARE = 0.5
 MAX_STARTS = 4
-KILLED = 124
+KILLED, UNSURE = 124, 125
+#: What may be done a second time: it changes nothing.
+AGAIN = frozenset({"list"})
 
 Json = dict[str, Any]
 Process = subprocess.Popen[bytes]
 
 
 class HelperError(Exception):
-    """The helper has gone, does not answer, or answers nonsense; the text says which."""
+    """The helper has gone, does not answer, or answers nonsense; the text says which.
+
+    ``taken``: it may have done what it was asked for. ``late``: it had not answered when the time was over.
+    """
+
+    taken = False
+    late = False
+
+
+class Unanswered(NamedTuple):
+    """Why the session's helper gave no answer; else as ``HelperError``."""
+
+    why: str
+    taken: bool = False
+    late: bool = False
 
 
 class Helper:
@@ -76,18 +99,28 @@ class Helper:
         os.close(its_input)
         os.close(its_output)
 
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def end(self) -> None:
         """End it and forget what it said."""
         if self._process is None:
             return
-        self._process.kill()
-        self._process.wait()
+        self._stop()
         os.close(self._requests)
         os.close(self._answers)
         self._process, self._pending = None, b""
 
-    def ask(self, argv: list[str], stdin: str, limit_s: float) -> tuple[int, bytes]:
+    def ask(self, argv: list[str], stdin: str, limit_s: float, last_s: float | None = None) -> tuple[int, bytes]:
         """Give exit code and output of one command of winview.
+
+        Args:
+            argv: The command.
+            stdin: What it reads.
+            limit_s: How long it may take, so that a fresh program has time behind it.
+            last_s: How long it may take where none can be asked, as the helper has begun.
 
         Raises:
             HelperError: There is no answer that can be used. The helper has been ended.
@@ -95,21 +128,27 @@ class Helper:
         if self._process is None:
             message = "it does not run"
             raise HelperError(message)
-        end = time.monotonic() + limit_s
+        began = time.monotonic()
+        end = began + limit_s
         self._number += 1
         words = [word.encode("utf-8").hex() for word in argv]
         if stdin:
             words.append("=" + stdin.encode("utf-8").hex())
+        request = f"{self._number} {' '.join(words)}\n".encode("ascii")
+        sent = False
         try:
-            self._send(f"{self._number} {' '.join(words)}\n".encode("ascii"), end)
+            self._send(request, end)
+            sent = True
+            if argv[0] not in AGAIN and not self._speaks(end) and self._unread() < len(request):
+                end = began + (last_s or limit_s)
             code, length = self._head(end)
             return code, self._take(length, end)
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, HelperError) as problem:
+            known = problem if isinstance(problem, HelperError) else HelperError(type(problem).__name__)
+            self._stop()
+            known.taken = sent and self._unread() < len(request)
             self.end()
-            raise HelperError(type(problem).__name__) from None  # the request may hold a secret
-        except HelperError:
-            self.end()
-            raise
+            raise known from None  # the request may hold a secret
 
     def _send(self, request: bytes, end: float) -> None:
         rest = memoryview(request)
@@ -118,6 +157,13 @@ class Helper:
                 message = "it takes no request"
                 raise HelperError(message)
             rest = rest[os.write(self._requests, rest) :]
+
+    def _speaks(self, end: float) -> bool:
+        return bool(self._pending or select.select([self._answers], [], [], max(0.0, end - time.monotonic()))[0])
+
+    def _unread(self) -> int:
+        """Give how many bytes of what was sent still lie in the pipe; also when nobody reads it any more (pipe(7))."""
+        return int(struct.unpack("i", fcntl.ioctl(self._requests, termios.FIONREAD, bytes(4)))[0])
 
     def _head(self, end: float) -> tuple[int, int]:
         while b"\n" not in self._pending:
@@ -146,7 +192,9 @@ class Helper:
     def _receive(self, end: float) -> None:
         if not select.select([self._answers], [], [], max(0.0, end - time.monotonic()))[0]:
             message = "it does not answer"
-            raise HelperError(message)
+            problem = HelperError(message)
+            problem.late = True
+            raise problem
         piece = os.read(self._answers, 1024**2)
         if not piece:
             message = "it has gone"
@@ -188,26 +236,37 @@ class Broker:
         with caller.makefile("rb") as stream:
             request = json.loads(stream.readline(256 * 1024))
         try:
-            code, output = self.helper.ask(request["argv"], request["stdin"], request["limit_s"])
+            code, output = self.helper.ask(
+                request["argv"], request["stdin"], request["limit_s"], float(request["last_s"])
+            )
         except HelperError as problem:
-            caller.sendall(json.dumps({"trouble": str(problem)}).encode("ascii") + b"\n")
+            trouble = {"trouble": str(problem), "taken": problem.taken, "late": problem.late}
+            caller.sendall(json.dumps(trouble).encode("ascii") + b"\n")
             return
-        caller.sendall(json.dumps({"exit": code}).encode("ascii") + b"\n" + output)
+        # Without its length an answer that is cut would look like a whole one.
+        caller.sendall(json.dumps({"exit": code, "length": len(output)}).encode("ascii") + b"\n" + output)
 
 
-def ask_resident(argv: list[str], stdin: str, limit_s: float) -> tuple[int, bytes] | str:
-    """Ask the session's helper; give exit code and output, or why there is none."""
-    request = {"argv": argv, "stdin": stdin, "limit_s": limit_s}
+def ask_resident(argv: list[str], stdin: str, limit_s: float, last_s: float) -> tuple[int, bytes] | Unanswered:
+    """Ask the session's helper; give exit code and output, or why there is none. Limits as for ``Helper.ask``."""
+    request = {"argv": argv, "stdin": stdin, "limit_s": limit_s, "last_s": last_s}
+    sent = False
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as session:
-            session.settimeout(limit_s + 1.0)
+            session.settimeout(last_s + 1.0)
             session.connect(SOCKET)
             session.sendall(json.dumps(request).encode("ascii") + b"\n")
+            sent = True
             with session.makefile("rb") as stream:
                 head = json.loads(stream.readline(4096))
-                return (int(head["exit"]), stream.read()) if "exit" in head else str(head.get("trouble"))
-    except (OSError, ValueError) as problem:
-        return type(problem).__name__
+                if "exit" not in head:
+                    return Unanswered(str(head["trouble"]), head["taken"] is True, head["late"] is True)
+                output = stream.read()
+        if len(output) != int(head["length"]):
+            return Unanswered("its answer is cut", taken=True)
+        return int(head["exit"]), output
+    except (OSError, ValueError, LookupError, TypeError) as problem:
+        return Unanswered(type(problem).__name__, taken=sent, late=isinstance(problem, TimeoutError))
 
 
 def ask_fresh(argv: list[str], stdin: str, limit_s: float) -> tuple[int | None, bytes]:
@@ -233,18 +292,22 @@ def ask_fresh(argv: list[str], stdin: str, limit_s: float) -> tuple[int | None, 
 def ask(argv: list[str], stdin: str, limit_s: float) -> tuple[int | None, bytes, str | None]:
     """Run one command of winview; give exit code (None: killed at the limit), output, and why no helper answered."""
     end = time.monotonic() + limit_s
-    answer = ask_resident(argv, stdin, limit_s * HELPERS_SHARE)
-    if not isinstance(answer, str):
+    answer = ask_resident(argv, stdin, limit_s * HELPERS_SHARE, limit_s)
+    if not isinstance(answer, Unanswered):
         return (*answer, None)
-    return (*ask_fresh(argv, stdin, max(0.1, end - time.monotonic())), answer)
+    if answer.taken and argv[0] not in AGAIN:
+        return None if answer.late else UNSURE, b"", answer.why
+    return (*ask_fresh(argv, stdin, max(0.1, end - time.monotonic())), answer.why)
 
 
 def main() -> None:
     """Answer the one request on stdin."""
     request = json.loads(sys.stdin.buffer.read())
-    code, output, _why = ask(request["argv"], request.get("stdin", ""), float(request.get("limit_s", 10.0)))
+    code, output, why = ask(request["argv"], request.get("stdin", ""), float(request.get("limit_s", 10.0)))
     sys.stdout.buffer.write(output)
     sys.stdout.buffer.flush()
+    if code == UNSURE:
+        sys.stderr.write(f"the resident window helper failed and may have done it: {why}\n")
     sys.exit(KILLED if code is None else code)
 
 
