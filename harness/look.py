@@ -105,6 +105,15 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """How the program ended that wrote a disc's file: by itself, or by a signal."""
+
+    exit_code: int | None
+    signal: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileDigest:
     """A file that was opened and read; ``sha256`` None with an errno when that failed.
 
@@ -336,6 +345,20 @@ def job(raw: bytes) -> Job:
         windows_error=number(value.get("windows_error")),
         start_errno=number(value.get("start_errno")),
     )
+
+
+def written(raw: bytes) -> Written:
+    """Read how a disc's file was written.
+
+    Raises:
+        LookError: The disc could not be read, or held something else.
+    """
+    value = answer(raw)
+    code, signal = number(value.get("exit")), number(value.get("signal"))
+    if "trouble" in value or (code is None) == (signal is None):
+        msg = f"the guest could not read the disc: {text(value.get('trouble'))}"
+        raise LookError(msg)
+    return Written(exit_code=code, signal=signal, error=text(value.get("error")))
 
 
 def digests(raw: bytes) -> tuple[tuple[FileDigest, ...], bool]:

@@ -28,7 +28,7 @@ from harness.probes import installer_of
 from harness.products import adapter_of
 from harness.products.api import ComesUp, Product, Record, Resumes, Tools
 from harness.protection import Layer
-from harness.providers.api import Endpoint, Lease, Provider, Reboots, ShowsScreen, TakesInput
+from harness.providers.api import Endpoint, Lease, LendsDiscs, Provider, Reboots, ShowsScreen, TakesInput
 from harness.recorder import Recorder
 from harness.scenario import Step
 from harness.secret import Mask, Secret
@@ -116,6 +116,11 @@ class _Holding(NamedTuple):
     def hands(self) -> TakesInput | None:
         """Give what gives the guest keys and clicks from outside."""
         return self.lease if isinstance(self.lease, TakesInput) else None
+
+    @property
+    def discs(self) -> LendsDiscs | None:
+        """Give what puts discs into the guest's drive."""
+        return self.lease if isinstance(self.lease, LendsDiscs) else None
 
     def border(self, index: int, step: Step, end: StepEnd) -> None:
         """Hold the guest behind a step when that was asked for; raises ``_Held`` when it was let go."""
@@ -292,6 +297,7 @@ def _run_steps(
         secrets=rig.secrets,
         screen=holding.screen,
         hands=holding.hands,
+        discs=holding.discs,
         reboot=reboot,
     )
     installed = _Installed(ever=False, still=False)

@@ -24,7 +24,7 @@ from harness.errors import GuestCommandTimeout, InputError, LabError
 from harness.image import Folder
 from harness.plan import Cell
 from harness.products.api import Product, Record, Scans
-from harness.providers.api import ShowsScreen, TakesInput
+from harness.providers.api import LendsDiscs, ShowsScreen, TakesInput
 from harness.scenario import (
     Action,
     Click,
@@ -49,7 +49,8 @@ from harness.scenario import (
     VerifyFiles,
 )
 from harness.secret import Secret
-from harness.systems.api import GuestSystem
+from harness.systems.api import GuestSystem, ReadsDiscs
+from harness.transports.api import CommandResult
 from harness.transports.payload import Payload, size_of
 
 #: What makes an installer silent when the scenario does not say it. Source: NSIS Users Manual 3.2.1 (``/S``);
@@ -108,6 +109,7 @@ class StepRunner:
         record: Looks, logs and screenshots are recorded through it; it must mask the secrets.
         screen: Shows the screen from outside; without it the guest makes its pictures itself.
         hands: Gives the guest keys and clicks from outside; without it a ``press`` cannot be done.
+        discs: Puts discs into the guest's drive; None where it has none.
         reboot: Starts the guest's whole machine anew; None where only its desktop session can be.
     """
 
@@ -122,6 +124,7 @@ class StepRunner:
         secrets: Mapping[str, Secret] = MappingProxyType({}),
         screen: ShowsScreen | None = None,
         hands: TakesInput | None = None,
+        discs: LendsDiscs | None = None,
         reboot: Callable[[int, Deadline], None] | None = None,
     ) -> None:
         self._cell = cell
@@ -138,6 +141,7 @@ class StepRunner:
         self._shows_secret = False
         self._screen = screen
         self._hands = hands
+        self._discs = discs
         self._last_frame: tuple[str, bytes] | None = None
         self._launch_job = LAUNCH_JOB
         self.running = False
@@ -235,7 +239,7 @@ class StepRunner:
         self._delivered = build
         self._delivered_to = f"{self._cell.image.folders[action.to]}\\{name}"
         try:
-            result = self._guest.deliver(content, self._delivered_to, deadline=within)
+            result = self._write(content, build.installer.sha256, within)
         except GuestCommandTimeout:
             detail = f"Writing {self._delivered_to} did not end within {action.timeout_s:g} s."
             return StepEnd(expectation="delivered", timed_out=True, detail=detail)
@@ -251,6 +255,15 @@ class StepRunner:
             found = "is gone" if size is None else f"has {size} bytes instead of {size_of(content)}"
             return StepEnd(expectation="delivered", detail=f"{self._delivered_to} {found}.")
         return PASSED
+
+    def _write(self, content: Payload, sha256: str, within: Deadline) -> CommandResult:
+        """Write what is delivered: from a disc where that is the sooner way in, and all the same to the guest."""
+        disc, guest, size = self._discs, self._guest, size_of(content)
+        if disc is None or not isinstance(guest, ReadsDiscs) or not disc.worth_a_disc(size):
+            return guest.deliver(content, self._delivered_to, deadline=within)
+        self._record(Kind.GUEST, "disc", data={"sha256": sha256, "size_bytes": size})
+        with disc.disc(content, sha256=sha256, deadline=within):
+            return guest.deliver_from_disc(self._delivered_to, size_bytes=size, sha256=sha256, deadline=within)
 
     def _install(self, action: Install | Update, name: str, within: Deadline) -> StepEnd:
         """Install what was delivered last."""

@@ -113,6 +113,7 @@ def test_pure_modules_neither_read_files_nor_print_nor_ask_the_clock(path: Path)
 HOMES = {
     "docker": r"providers/docker\w*\.py|transports/docker_exec\.py",
     "qemu": r"providers/qemu/monitor\.py",
+    "pycdlib": r"providers/qemu/disc\.py",
     "paramiko": r"transports/ssh\.py",
     "winrm": r"transports/winrm\.py",
     "yaml": r"yaml_source\.py",

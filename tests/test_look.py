@@ -26,6 +26,7 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "planted": lambda raw: look.planted(raw, 1),
     "job": look.job,
     "digests": look.digests,
+    "written": look.written,
 }
 
 #: Every key that a reader looks for, so that generated answers get past the first check.
@@ -33,7 +34,7 @@ NAMES = (
     "windows json title class image pid hung children text tcp items state remote_port local_port list entries errors "
     "error path type size truncated tail data_b64 offset inode reset images files processes run open_errno exec_errno "
     "control_open_errno control_exec_errno create_errno write_errno bytes_read finished elapsed_s exit_code "
-    "windows_error start_errno sha256 errno detail"
+    "windows_error start_errno sha256 errno detail exit signal trouble"
 )
 KEYS = NAMES.split()
 
@@ -134,6 +135,15 @@ MISSHAPEN = {
     "planted": [raw(items=[]), raw(items=[{}, {}]), raw(items=[[]]), raw(items=[{"open_errno": 1, "finished": True}])],
     "job": [raw(state="RUNNING"), raw(state=None), raw(state=["running"])],
     "digests": [raw(files=None), raw(files=[None])],
+    "written": [
+        raw(trouble="the disc cannot be used: its file is cut"),
+        raw(exit=0, signal=None, trouble=""),
+        raw(exit=None, signal=None),
+        raw(exit=0, signal=9),
+        raw(exit=False),
+        raw(exit="0"),
+        raw(exit=0.0),
+    ],
 }
 
 
@@ -252,3 +262,15 @@ def test_all_processes_of_the_marked_ones_users_are_beside_them() -> None:
     raw = json.dumps({"processes": {"items": items}}).encode()
     assert look.pids_beside(raw, "launch") == (10, 11)
     assert look.pids_beside(raw, "install") == ()
+
+
+def test_how_a_disc_s_file_was_written_is_the_writer_s_end() -> None:
+    assert look.written(raw(exit=2, signal=None, error="sh: cannot create")) == look.Written(
+        exit_code=2, signal=None, error="sh: cannot create"
+    )
+    assert look.written(raw(exit=None, signal=9)).signal == 9
+
+
+def test_a_disc_that_could_not_be_read_says_why() -> None:
+    with pytest.raises(look.LookError, match="another digest"):
+        look.written(raw(trouble="the disc cannot be used: its file has another digest"))

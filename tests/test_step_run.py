@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -20,7 +21,7 @@ from harness.image import Folder
 from harness.plan import NO_PRODUCT
 from harness.products.api import Tools
 from harness.products.none.adapter import NoProduct
-from harness.providers.api import ShowsScreen, TakesInput
+from harness.providers.api import LendsDiscs, ShowsScreen, TakesInput
 from harness.recorder import Recorder
 from harness.scenario import (
     Click,
@@ -47,7 +48,7 @@ from harness.systems import fake as desktop
 from harness.systems.fake import FakeSystem
 from harness.transports.api import CommandResult
 from harness.transports.fake import FakeTransport
-from harness.transports.payload import Payload
+from harness.transports.payload import Payload, whole
 from tests.builders import NOON, make_build, make_cell, make_file
 from tests.fake_lab import HANG_S, scenario
 
@@ -66,6 +67,7 @@ class Desk:
     system: type[FakeSystem] = FakeSystem
     product: type[NoProduct] = NoProduct
     screen: ShowsScreen | None = None
+    discs: LendsDiscs | None = None
     hands: TakesInput | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ class Desk:
             installer=lambda build: f"DemoHTS {build.version} setup".encode(),
             secrets=self.secrets,
             screen=self.screen,
+            discs=self.discs,
             hands=self.hands,
         )
         self.image = cell.image
@@ -790,3 +793,96 @@ def test_a_dwell_looks_again_at_every_second_that_it_was_asked_for_also_its_last
 def test_a_secret_that_is_there_no_more_when_a_run_is_resumed_is_the_users_trouble() -> None:
     with pytest.raises(InputError, match="'ACCOUNT' of the run is not among"):
         Desk().run(*RUNNING, "self_update", login({"field": "비밀번호", "secret": "ACCOUNT"}))
+
+
+# --- a delivery by disc -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Drive:
+    """A drive of a machine: what lies in it, and what was ever put in."""
+
+    worth: bool = True
+    refuses: bool = False
+    inside: bytes | None = None
+    seen: list[str] = field(default_factory=list)
+
+    def worth_a_disc(self, size_bytes: int) -> bool:
+        assert size_bytes > 0
+        return self.worth
+
+    @contextmanager
+    def disc(self, content: Payload, *, sha256: str, deadline: Deadline) -> Iterator[None]:
+        del deadline
+        if self.refuses:
+            msg = "The disk is full."
+            raise LabError(msg)
+        self.inside = whole(content)
+        self.seen.append(sha256)
+        yield
+        self.inside = None
+
+
+class WithDrive(FakeSystem):
+    """A guest that reads discs."""
+
+    drive: Drive
+    code = 0
+
+    def deliver_from_disc(self, path: str, *, size_bytes: int, sha256: str, deadline: Deadline) -> CommandResult:
+        del sha256, deadline
+        assert self.drive.inside is not None
+        assert len(self.drive.inside) == size_bytes
+        if self.code == 0:
+            self._machine.files[self.image.guest_path(path)] = self.drive.inside
+        return CommandResult(exit_code=self.code)
+
+    def deliver(self, content: Payload, path: str, *, deadline: Deadline) -> CommandResult:
+        assert not self.drive.worth, "it goes in by disc"
+        return super().deliver(content, path, deadline=deadline)
+
+
+def desk_with(drive: Drive, code: int = 0) -> Desk:
+    system = type("System", (WithDrive,), {"drive": drive, "code": code})
+    return Desk(discs=drive, system=system)
+
+
+@pytest.mark.parametrize("worth", [True, False])
+def test_a_build_lies_there_the_same_by_whichever_way_it_came(worth: bool) -> None:
+    drive = Drive(worth=worth)
+    desk = desk_with(drive)
+    assert desk.run("deliver").expectation is None
+    name = f"{desk.image.folders[Folder.DOWNLOADS]}\\{desk.build.installer.file_name}"
+    assert desk.machine.files[desk.image.guest_path(name)] == b"DemoHTS 1.0.0 setup"
+    assert drive.seen == ([desk.build.installer.sha256] if worth else [])
+    assert drive.inside is None, "it is taken out"
+    said = [(e.subject, e.data) for e in desk.recorder.attempt().of(Kind.GUEST)]
+    size = len(b"DemoHTS 1.0.0 setup")
+    assert said == ([("disc", {"sha256": desk.build.installer.sha256, "size_bytes": size})] if worth else [])
+
+
+def test_a_guest_that_reads_no_discs_gets_a_build_by_its_way_in() -> None:
+    drive = Drive()
+    assert Desk(discs=drive).run("deliver").expectation is None
+    assert drive.seen == []
+
+
+def test_a_copy_from_disc_that_is_refused_ends_as_any_refused_delivery() -> None:
+    by_disc = desk_with(Drive(), code=2).run("deliver")
+    assert (by_disc.expectation, by_disc.code, by_disc.timed_out) == ("delivered", 2, False)
+
+
+def test_a_disc_that_cannot_be_made_or_read_is_trouble_and_no_failed_step() -> None:
+    with pytest.raises(LabError, match="disk is full"):
+        desk_with(Drive(refuses=True)).run("deliver")
+
+    class Unreadable(WithDrive):
+        drive = Drive()
+
+        def deliver_from_disc(self, path: str, *, size_bytes: int, sha256: str, deadline: Deadline) -> CommandResult:
+            del path, size_bytes, sha256, deadline
+            return CommandResult(exit_code=look.written(b'{"trouble": "its file is cut"}').exit_code)
+
+    with pytest.raises(look.LookError, match="cut"):
+        Desk(discs=Unreadable.drive, system=Unreadable).run("deliver")
+    assert Unreadable.drive.seen

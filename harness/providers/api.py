@@ -15,6 +15,7 @@ from harness.frame import Frame
 from harness.image import Image
 from harness.protection import Layer, Protection
 from harness.transports.api import Transport
+from harness.transports.payload import Payload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +142,29 @@ class TakesInput(Protocol):
 
         Raises:
             LabError: The machine does not take it.
+        """
+        ...
+
+
+@runtime_checkable
+class LendsDiscs(Protocol):
+    """The ability of a lease to put a read-only disc with one file into its guest's drive."""
+
+    def worth_a_disc(self, size_bytes: int) -> bool:
+        """Tell whether so many bytes get into the guest sooner by disc than by the way in."""
+        ...
+
+    def disc(self, content: Payload, *, sha256: str, deadline: Deadline) -> AbstractContextManager[None]:
+        """Have a disc with these bytes in the drive until the context ends. The guest can read it, and nothing else.
+
+        Args:
+            content: The bytes; read only when no disc of them is kept.
+            sha256: What identifies them.
+            deadline: Bounds making it and putting it in.
+
+        Raises:
+            LabError: It cannot be made, or the machine does not take it.
+            InputError: ``content`` could not be read to its end, or is something else.
         """
         ...
 
@@ -325,6 +349,7 @@ class LayerKind(StrEnum):
     DISK = "disk"
     TEMPLATE = "template"
     PROTECTION = "protection"
+    DISC = "disc"
     UNFINISHED = "unfinished"
     UNREADABLE = "unreadable"
     DAMAGED = "damaged"

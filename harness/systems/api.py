@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from harness.deadline import Deadline
 from harness.image import Image
@@ -72,6 +72,19 @@ class Watcher(Protocol):
 
     def inspect(self, folder: str, *, deadline: Deadline) -> bytes:
         """Open and hash every file below a folder as the desktop user; answer as ``look.digests`` reads it."""
+        ...
+
+
+@runtime_checkable
+class ReadsDiscs(Protocol):
+    """The ability of a guest system to take a build from the disc in the guest's drive."""
+
+    def deliver_from_disc(self, path: str, *, size_bytes: int, sha256: str, deadline: Deadline) -> CommandResult:
+        """Write the disc's one file to a path, as ``GuestSystem.deliver`` would write it.
+
+        Raises:
+            LookError: The disc cannot be read, or does not hold these bytes.
+        """
         ...
 
 

@@ -68,6 +68,13 @@ class WineSystem:
         argv = ["/bin/sh", "-c", 'cat > "$1"', "deliver", self.image.guest_path(path)]
         return self._transport.run(argv, user=self.image.user, stdin=content, deadline=deadline)
 
+    def deliver_from_disc(self, path: str, *, size_bytes: int, sha256: str, deadline: Deadline) -> CommandResult:
+        """Write the disc's one file as the desktop user; see ``ReadsDiscs.deliver_from_disc``."""
+        guest_path = self.image.guest_path(path)
+        request = {"path": guest_path, "user": self.image.user, "size": size_bytes, "sha256": sha256}
+        written = look.written(self._script("from_disc.py", request, deadline=deadline))
+        return CommandResult(exit_code=written.exit_code, signal=written.signal, stderr=written.error.encode("utf-8"))
+
     def unpack(self, archive: str, folder: str, *, deadline: Deadline) -> CommandResult:
         """Unpack a zip as the desktop user; see ``GuestSystem.unpack``."""
         argv = [PYTHON, f"{TOOLS}/unpack.py", self.image.guest_path(archive), self.image.guest_path(folder)]

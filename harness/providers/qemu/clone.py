@@ -22,8 +22,8 @@ from harness.errors import LabError
 from harness.frame import MAX_PPM_BYTES, Frame, from_ppm
 from harness.providers.api import Loss, OpenDesktop
 from harness.providers.build_command import QUICK_S, BuildToolMissing, run
-from harness.providers.qemu.machine import QCODES, Hardware, Places, clicked, command_line
-from harness.providers.qemu.monitor import Monitor
+from harness.providers.qemu.machine import DISC_DRIVE, QCODES, Hardware, Places, clicked, command_line
+from harness.providers.qemu.monitor import PANIC, Monitor
 
 OWNER = "owner.json"
 
@@ -155,6 +155,9 @@ class RunningMachine:
             return self._trouble
         if code is None and not self._endings:
             return None
+        if PANIC in self._endings:
+            told = ", ".join(sorted(self._endings))
+            return Loss(summary=f"the guest's kernel panicked ({told})", crashed=True)
         if self._endings or code == 0:
             told = ", ".join(sorted(self._endings)) or "exit code 0"
             return Loss(summary=f"the guest ended by itself ({told})", crashed=True)
@@ -259,6 +262,20 @@ class RunningMachine:
         for events in clicked(x, y):
             self.monitor.command("input-send-event", {"events": list(events)}, deadline=deadline)
             time.sleep(CLICK_S)
+
+    @contextlib.contextmanager
+    def disc(self, image: Path, *, deadline: Deadline) -> Iterator[None]:
+        """Have a disc in the drive until the context ends, also where the guest has locked the drive (``force``).
+
+        Source: QEMU QMP Reference Manual, ``blockdev-change-medium`` and ``eject``.
+        """
+        put_in = {"id": DISC_DRIVE, "filename": str(image), "format": "raw", "read-only-mode": "read-only"}
+        self.monitor.command("blockdev-change-medium", {**put_in, "force": True}, deadline=deadline)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(LabError):  # gone, and then lost
+                self.monitor.command("eject", {"id": DISC_DRIVE, "force": True}, deadline=Deadline.after(MONITOR_S))
 
     def open_desktop(self, *, deadline: Deadline) -> OpenDesktop:
         """Let QEMU's VNC server listen on loopback, at a port that is free, for who has a password of eight characters.

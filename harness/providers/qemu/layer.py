@@ -15,12 +15,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
+from harness.deadline import Deadline
 from harness.errors import LabError
 from harness.providers.build_command import QUICK_S, ImageBuildFailed, Report, cache_folder, run
 
 #: With less than this left, a write that failed has failed for want of room.
 LITTLE_BYTES = 64 << 20
+
+_REMOVED = ".removed"
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -36,16 +40,74 @@ def lock_of(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, *, report: Report) -> Iterator[None]:
-    """Be the only one who makes a layer; another builder is waited for."""
+def locked(folder: Path, *, report: Report, deadline: Deadline | None = None) -> Iterator[None]:
+    """Be the only one who makes a layer; another builder is waited for, until the deadline where there is one.
+
+    Raises:
+        LabError: It was not done with it in time.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock_of(folder).open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             report(f"{folder.name}: another process makes it; waiting for that")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            _wait_for(stream, folder, deadline)
         yield
+
+
+def _wait_for(stream: TextIO, folder: Path, deadline: Deadline | None) -> None:
+    if deadline is None:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        return
+    for _ in deadline.poll(0.02):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+    msg = f"Another process did not finish '{folder.name}' in time."
+    raise LabError(msg)
+
+
+@contextlib.contextmanager
+def unused(file: Path) -> Iterator[bool]:
+    """Tell whether nobody holds a layer by a lock on a file of it, and let nobody begin to while the context lasts."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(file.open("rb"))
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        except FileNotFoundError:
+            yield True  # never finished, or of another version: nobody can hold it
+        else:
+            yield True
+
+
+def delete(folder: Path, *held_by: Path) -> bool:
+    """Delete a layer, or what a killed builder left of one; False when a process uses or makes it, and it stays.
+
+    Args:
+        folder: Its folder.
+        held_by: Files by whose locks it is held.
+    """
+    with contextlib.ExitStack() as stack:
+        if not stack.enter_context(unlocked(made_as(folder))):
+            return False
+        if not all(stack.enter_context(unused(file)) for file in held_by):
+            return False
+        # Out of sight at once, so that nobody who comes meanwhile begins with half of it.
+        going = folder.with_name(f".{folder.name.lstrip('.')}{_REMOVED}")
+        if going != folder:
+            shutil.rmtree(going, ignore_errors=True)
+            folder.rename(going)
+    shutil.rmtree(going)
+    return True
+
+
+def made_as(folder: Path) -> Path:
+    """Give the layer that a dot-folder was to become; a layer's own folder is its own."""
+    name = folder.name
+    return folder if not name.startswith(".") else folder.with_name(name.strip(".").rpartition(".")[0] or name)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,9 @@ GUEST_AGENT_PORT, SSH_PORT = "org.qemu.guest_agent.0", "org.hts-compat.ssh.0"
 #: Their sockets lie beside the agent's.
 GUEST_AGENT_SOCKET, SSH_SOCKET = "qga", "ssh"
 
+#: Name of the drive for discs.
+DISC_DRIVE = "disc"
+
 #: Bytes of translated code that TCG keeps, in MiB. More was no faster and cost memory.
 TCG_CACHE_MIB = 128
 
@@ -108,6 +111,9 @@ def command_line(hardware: Hardware, places: Places, *, incoming: bool, more: st
         *("-device", "virtio-rng-pci"),
         *("-device", f"VGA,id=screen,vgamem_mb={SCREEN_MEMORY_MIB},xres={SCREEN[0]},yres={SCREEN[1]}"),
         *("-device", "virtio-tablet-pci,id=pointer"),
+        *("-device", "virtio-scsi-pci,id=scsi"),  # a virtio bus, as the guest's small kernel knows no SATA
+        *("-device", f"scsi-cd,bus=scsi.0,id={DISC_DRIVE}"),  # empty until a disc is lent (clone.RunningMachine.disc)
+        *("-device", "pvpanic-pci"),  # the guest's kernel tells of its panic, which is a reset like any else without it
         *("-chardev", f"file,id=serial,path={_escaped(places.serial_log)}"),
         *("-serial", "chardev:serial"),
         *("-qmp", f"unix:{_escaped(places.monitor_socket)},server=on,wait=off"),

@@ -25,6 +25,10 @@ _EVENTS_S, _CLOSING_S = 10.0, 2.0
 _TROUBLE = (TimeoutError, QMPError, OSError, EOFError, asyncio.CancelledError)
 
 
+#: What a machine tells of a guest whose kernel has panicked; the guest's ``pvpanic`` tells the machine.
+PANIC = "GUEST_PANICKED"
+
+
 class MonitorLost(LabError):
     """The machine's monitor does not answer."""
 
@@ -182,6 +186,6 @@ def told(event: Mapping[str, object]) -> Told:
     """
     name, data = str(event.get("event")), event.get("data")
     facts = data if isinstance(data, dict) else {}
-    by_guest = name in {"GUEST_PANICKED", "WATCHDOG"} or (name in {"SHUTDOWN", "RESET"} and facts.get("guest") is True)
+    by_guest = name in {PANIC, "WATCHDOG"} or (name in {"SHUTDOWN", "RESET"} and facts.get("guest") is True)
     disk = name == "BLOCK_IO_ERROR" and facts.get("action") == "stop"
     return Told(name=name, ends_guest=by_guest, stops_for_disk=disk, text=str(facts.get("reason", ""))[:200])

@@ -22,7 +22,7 @@ from harness.errors import HarnessError, LabError
 from harness.frame import Frame
 from harness.image import Image
 from harness.providers.api import Endpoint, Fitness, Loss, OpenDesktop, Rebooted
-from harness.providers.qemu import clone, shelf
+from harness.providers.qemu import clone, disc, shelf
 from harness.providers.qemu.fitness import check
 from harness.providers.qemu.pool import MAX_SPARES, PRIVATE_MIB, RESERVE_MIB, Pool
 from harness.providers.qemu.reboot import reboot
@@ -36,12 +36,17 @@ from harness.providers.qemu.template import (
     require_same_machine,
 )
 from harness.providers.qemu.ways import endpoint_of
+from harness.transports.payload import Payload
 from harness.transports.unix_socket import UnixSocketTransport
 
 log = logging.getLogger(__name__)
 
 #: How long a spare may take, beside guests that run.
 SPARE_S = 60.0
+
+#: Builds of this size and more go in by disc, which is sooner for them; a smaller one costs less by the agent
+#: than a script in the guest does (benchmarks/bench_delivery.py).
+DISC_FROM_BYTES = 4 << 20
 
 #: A picture takes milliseconds; one that takes longer is not waited for.
 SCREEN_S = 5.0
@@ -70,6 +75,14 @@ class _QemuLease:
 
     def click_at(self, x: int, y: int, *, deadline: Deadline) -> None:
         self.machine.click_at(x, y, deadline=deadline)
+
+    def worth_a_disc(self, size_bytes: int) -> bool:
+        return size_bytes >= DISC_FROM_BYTES
+
+    @contextmanager
+    def disc(self, content: Payload, *, sha256: str, deadline: Deadline) -> Iterator[None]:
+        with disc.lent(content, sha256=sha256, deadline=deadline) as image, self.machine.disc(image, deadline=deadline):
+            yield
 
     def open_desktop(self, *, deadline: Deadline) -> OpenDesktop:
         return self.machine.open_desktop(deadline=deadline)

@@ -1,6 +1,6 @@
 """Driver. All layers of virtual machines on this machine: which there are, whether each is whole, what may go.
 
-Nothing that a process uses or makes is touched: it holds a lock (``template.held``, ``layer.locked``).
+Nothing that a process uses or makes is touched: it holds a lock (``layer.unused``, ``layer.locked``).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 from harness.errors import InputError, LabError
 from harness.providers.api import Fitness, KeptLayer, LayerKind
 from harness.providers.image_files import ImageFiles
-from harness.providers.qemu import disk, layer, recipe, template
+from harness.providers.qemu import disc, disk, layer, recipe, template
 from harness.providers.qemu.machine import fingerprint
 from harness.providers.qemu.template import Template, TemplateDamaged
 from harness.providers.qemu.tools import qemu_version
 
 log = logging.getLogger(__name__)
 
-_REMOVED, _DAMAGED = ".removed", ".damaged"
+_DAMAGED = ".damaged"
 
 #: In a layer that was put aside: why.
 _WHY = "why.txt"
@@ -46,7 +46,7 @@ def check(name: str) -> tuple[Fitness, ...]:
     folder = _folder(name)
     again = f"hts-compat image prune --layer {name} --yes, then make it again"
     found = _template(folder)
-    below = disk.load(folder) if found is None else None
+    below = disk.load(folder) or disc.load(folder) if found is None else None
     if found is None and below is None:
         return (Fitness(name=name, ok=False, detail="it was never finished, or is of another version", fix=again),)
     sums = found.about.files if found is not None else below.about.files if below is not None else {}
@@ -59,18 +59,7 @@ def check(name: str) -> tuple[Fitness, ...]:
 def remove(name: str) -> bool:
     """Delete one layer; see ``KeepsLayers.remove``."""
     folder = _folder(name)
-    with ExitStack() as stack:
-        if not stack.enter_context(layer.unlocked(_made_as(folder))):
-            return False
-        if not stack.enter_context(template.removable(folder)):
-            return False
-        # Out of sight at once, so that nobody who comes meanwhile begins with half of it.
-        going = folder.with_name(f".{folder.name.lstrip('.')}{_REMOVED}")
-        if going != folder:
-            shutil.rmtree(going, ignore_errors=True)
-            folder.rename(going)
-    shutil.rmtree(going)
-    return True
+    return layer.delete(folder, *_held_by(folder))
 
 
 def put_aside(folder: Path, damage: TemplateDamaged) -> bool:
@@ -82,7 +71,9 @@ def put_aside(folder: Path, damage: TemplateDamaged) -> bool:
     aside = folder.with_name(f".{folder.name}{_DAMAGED}")
     try:
         with ExitStack() as stack:
-            gone = all(stack.enter_context(free) for free in (layer.unlocked(folder), template.removable(folder)))
+            gone = all(
+                stack.enter_context(free) for free in (layer.unlocked(folder), layer.unused(folder / template.ABOUT))
+            )
             if gone:
                 shutil.rmtree(aside, ignore_errors=True)
                 with contextlib.suppress(OSError):  # a full disk has room for another name
@@ -100,7 +91,11 @@ def damaged() -> tuple[Fitness, ...]:
     fix = "hts-compat image prune --yes; then 'image freeze', where its cells shall begin as fast as before"
     return tuple(
         Fitness(
-            name="damaged layer", ok=False, needed=False, detail=f"{_made_as(folder).name}: {_why(folder)}", fix=fix
+            name="damaged layer",
+            ok=False,
+            needed=False,
+            detail=f"{layer.made_as(folder).name}: {_why(folder)}",
+            fix=fix,
         )
         for folder in _folders()
         if folder.name.endswith(_DAMAGED)
@@ -125,10 +120,9 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _made_as(folder: Path) -> Path:
-    """Give the layer that a dot-folder was to become; a layer's own folder is its own."""
-    name = folder.name
-    return folder if not name.startswith(".") else folder.with_name(name.strip(".").rpartition(".")[0] or name)
+def _held_by(folder: Path) -> tuple[Path, ...]:
+    """Give the files by whose locks a layer may be held; it has one of them."""
+    return (folder / template.ABOUT, folder / disc.ABOUT)
 
 
 def _recipes(definitions: Sequence[tuple[Path, Path | None]]) -> frozenset[str]:
@@ -164,6 +158,8 @@ def _kept(folder: Path, made_by: frozenset[str], contents: set[str], code_of: Ca
             needed = of.parent in contents and _code(up.product, code_of) == up.code
     elif below is not None:
         kind, image, needed = LayerKind.DISK, below.about.name, below.about.recipe in made_by
+    elif disc.load(folder) is not None:
+        kind = LayerKind.DISC
     return KeptLayer(
         name=folder.name,
         kind=kind,
@@ -187,8 +183,9 @@ def _code(product: str, code_of: Callable[[str], str]) -> str | None:
 
 
 def _is_held(folder: Path) -> bool:
-    with layer.unlocked(_made_as(folder)) as nobody_makes, template.removable(folder) as nobody_uses:
-        return not (nobody_makes and nobody_uses)
+    with ExitStack() as stack:
+        nobody_makes = stack.enter_context(layer.unlocked(layer.made_as(folder)))
+        return not (nobody_makes and all(stack.enter_context(layer.unused(file)) for file in _held_by(folder)))
 
 
 def _sizes(folder: Path) -> tuple[int, int]:

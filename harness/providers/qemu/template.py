@@ -279,7 +279,7 @@ def _let_go(memory: int, lock: int) -> None:
 
 @contextlib.contextmanager
 def held(template: Template) -> Iterator[None]:
-    """Keep a template from being removed; see ``removable``.
+    """Keep a template from being removed; see ``layer.unused``.
 
     Raises:
         LabError: It has been removed.
@@ -289,21 +289,6 @@ def held(template: Template) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def removable(folder: Path) -> Iterator[bool]:
-    """Tell whether nobody holds a template, and let nobody begin to while the context lasts."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stream = stack.enter_context((folder / ABOUT).open("rb"))
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        except FileNotFoundError:
-            yield True  # never finished, or of another version: nobody can hold it
-        else:
-            yield True
 
 
 def _locked(template: Template) -> int:

@@ -1,7 +1,7 @@
 """A program that answers a monitor as QEMU does, and tells or does what a test asks for by commands of its own.
 
-``x-emit`` tells events, ``x-stop`` never answers again, ``x-exit`` ends, ``x-hang-up`` lets go of the monitor and
-ends a little later. Called with the monitor's socket.
+``x-told`` gives all that it was told before, ``x-emit`` tells events, ``x-stop`` never answers again, ``x-exit`` ends,
+``x-hang-up`` lets go of the monitor and ends a little later. Called with the monitor's socket.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def main() -> None:
             connection.sendall(json.dumps(what).encode() + b"\r\n")
 
         say(GREETING)
+        told: list[dict[str, Any]] = []
         for asked in questions(connection):
             name, arguments = asked["execute"], asked.get("arguments", {})
             if name == "x-stop":
@@ -55,7 +56,9 @@ def main() -> None:
                 connection.shutdown(socket.SHUT_RDWR)
                 time.sleep(0.15)
                 os._exit(0)
-            say({"return": {"status": "running"}, **({"id": asked["id"]} if "id" in asked else {})})
+            said = {"told": told} if name == "x-told" else {"status": "running"}
+            say({"return": said, **({"id": asked["id"]} if "id" in asked else {})})
+            told = [*told, {"execute": name, "arguments": arguments}]
     time.sleep(60)  # QEMU goes on when nobody is at its monitor
 
 

@@ -112,6 +112,7 @@ def test_a_guest_that_ends_by_itself_crashed_and_nobody_waits_for_it(
         found = lost(lease)
     assert found is not None
     assert found.crashed, found
+    assert ("kernel panicked (GUEST_PANICKED" in found.summary) is (key == "c"), found
 
 
 def test_a_machine_that_is_killed_from_outside_is_lab_trouble(provider: QemuProvider, vm_image: Image) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.providers.qemu.machine import QCODES, Hardware, Places, clicked, command_line, fingerprint
+from harness.providers.qemu.machine import DISC_DRIVE, QCODES, Hardware, Places, clicked, command_line, fingerprint
 from harness.scenario import KEYS
 
 HARDWARE = Hardware(accelerator="tcg", memory_mib=1024, cpus=2, kernel=Path("/t/vmlinuz"), initrd=Path("/t/initrd"))
@@ -63,6 +63,14 @@ def test_a_guest_has_a_display_card_and_a_tablet_and_shows_them_to_nobody_by_its
     assert "virtio-tablet-pci,id=pointer" in devices
     assert line[line.index("-display") + 1] == "none"
     assert line[line.index("-vnc") + 1] == "none,password=on"
+
+
+def test_a_guest_has_an_empty_drive_and_tells_of_its_panic() -> None:
+    line = command_line(HARDWARE, PLACES, incoming=True)
+    devices = [line[i + 1] for i, word in enumerate(line) if word == "-device"]
+    assert f"scsi-cd,bus=scsi.0,id={DISC_DRIVE}" in devices
+    assert "pvpanic-pci" in devices
+    assert [word.split(",")[1] for word in line if word.startswith("if=none")] == ["id=disk"], "no disc lies in it"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,13 @@ def ask(machine: RunningMachine, name: str, **arguments: object) -> None:
     machine.monitor.command(name, arguments, deadline=soon())
 
 
+def said_to(machine: RunningMachine) -> list[object]:
+    """Give what the machine has been told about its drive so far."""
+    told = machine.monitor.command("x-told", deadline=soon())
+    assert isinstance(told, dict)
+    return [asked for asked in told["told"] if asked["execute"] in {"blockdev-change-medium", "eject"}]
+
+
 def lost(machine: RunningMachine) -> Loss | None:
     for _ in soon().poll(0.01):
         found = machine.lost()
@@ -73,8 +80,8 @@ def lost(machine: RunningMachine) -> Loss | None:
 
 @pytest.mark.parametrize(
     "event",
-    [RESET, OFF, {"event": "GUEST_PANICKED", "data": {"action": "pause"}}, {"event": "WATCHDOG", "data": {}}],
-    ids=["reset", "off", "panic", "watchdog"],
+    [RESET, OFF, {"event": "WATCHDOG", "data": {}}],
+    ids=["reset", "off", "watchdog"],
 )
 def test_a_guest_that_ends_by_itself_crashed(event: dict[str, object]) -> None:
     with running() as machine:
@@ -82,6 +89,42 @@ def test_a_guest_that_ends_by_itself_crashed(event: dict[str, object]) -> None:
         ask(machine, "x-emit", events=[event])
         found = lost(machine)
     assert found == Loss(summary=f"the guest ended by itself ({event['event']})", crashed=True)
+
+
+def test_a_guest_whose_kernel_panics_crashed_and_is_said_to_have_panicked() -> None:
+    panic = {"event": "GUEST_PANICKED", "data": {"action": "poweroff"}}
+    off = {"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-panic"}}
+    with running() as machine:
+        ask(machine, "x-emit", events=[panic, off])
+        found = lost(machine)
+    assert found == Loss(summary="the guest's kernel panicked (GUEST_PANICKED, SHUTDOWN)", crashed=True)
+
+
+def test_a_disc_is_in_the_drive_read_only_and_comes_out_whatever_happens(tmp_path: Path) -> None:
+    with running() as machine:
+        with suppress(KeyError), machine.disc(tmp_path / "a, b.iso", deadline=soon()):
+            assert len(said_to(machine)) == 1
+            raise KeyError
+        put_in, taken_out = said_to(machine)
+        assert put_in == {
+            "execute": "blockdev-change-medium",
+            "arguments": {
+                "id": "disc",
+                "filename": str(tmp_path / "a, b.iso"),
+                "format": "raw",
+                "read-only-mode": "read-only",
+                "force": True,
+            },
+        }
+        assert taken_out == {"execute": "eject", "arguments": {"id": "disc", "force": True}}
+
+
+def test_a_machine_that_goes_with_a_disc_in_its_drive_is_no_trouble_beyond_that() -> None:
+    with running() as machine:
+        with machine.disc(Path("disc.iso"), deadline=soon()):
+            machine._process.kill()
+        found = lost(machine)
+    assert found == Loss(summary="the virtual machine was ended from outside (signal 9)", crashed=False)
 
 
 def test_an_end_that_the_host_asked_for_and_one_from_outside_are_no_crash() -> None:

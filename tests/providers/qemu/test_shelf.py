@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.errors import InputError, LabError
 from harness.providers.api import KeptLayer, LayerKind
 from harness.providers.image_files import ImageFiles
-from harness.providers.qemu import layer, shelf, template
+from harness.providers.qemu import disc, layer, shelf, template
 from harness.providers.qemu.template import BASE, MEMORY, STATE, Held, Template
-from tests.builders import QEMU_VERSION
+from tests.builders import QEMU_VERSION, sha256_of
 from tests.providers.qemu.small_templates import make_disk, make_protection, make_template
 
 pytestmark = pytest.mark.usefixtures("fake_qemu", "layers")
@@ -79,6 +80,23 @@ def test_what_other_versions_or_killed_builders_left_is_not_needed(definition: I
     (layers / "reference-vm-0123" / "template.json").write_text('{"recipe": "0", "name": "reference-vm"}')
     (layers / ".reference-vm-4567.begun").mkdir()
     assert needed(definition) == {LayerKind.UNREADABLE: False, LayerKind.UNFINISHED: False}
+
+
+def test_a_disc_is_needed_by_nothing_and_goes_when_nobody_reads_it(definition: ImageFiles, layers: Path) -> None:
+    del layers
+    with disc.lent(b"build", sha256=sha256_of(b"build"), deadline=Deadline.after(30)) as image:
+        (one,) = kept(definition).values()
+        assert (one.kind, one.needed, one.held, one.image) == (LayerKind.DISC, False, True, None)
+        assert not shelf.remove(one.name)
+        assert image.exists()
+    (one,) = kept(definition).values()
+    assert not one.held
+    assert bad(one.name) == []
+    image.chmod(0o644)
+    image.write_bytes(b"changed")
+    assert bad(one.name) == [disc.IMAGE]
+    assert shelf.remove(one.name)
+    assert kept(definition) == {}
 
 
 def test_what_a_layer_shares_with_another_is_counted_but_not_freed(definition: ImageFiles, whole: Template) -> None:

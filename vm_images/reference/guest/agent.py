@@ -40,7 +40,7 @@ CHUNK = 256 * 1024
 PYTHON = "/usr/bin/python3"
 HERE = os.path.dirname(os.path.abspath(__file__))
 #: Modules beside this one, each with a ``main`` that answers one request on stdin and keeps nothing for the next.
-SCRIPTS = frozenset({"desktop", "inspect_files", "observe", "plant", "screen", "windows"})
+SCRIPTS = frozenset({"desktop", "from_disc", "inspect_files", "observe", "plant", "screen", "windows"})
 
 
 class Input:

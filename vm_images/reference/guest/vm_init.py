@@ -17,8 +17,9 @@ import agent
 import ways
 
 PORT_NAME = "org.hts-compat.agent.0"
-#: A keyboard and a pointer that programs can read; nothing else asks for them without udev.
-INPUT_MODULES = ("evdev", "virtio_input")
+#: A keyboard and a pointer that programs can read; a drive for discs; a device that tells the host of a panic. Nothing
+#: else asks for them without udev.
+MODULES = ("evdev", "virtio_input", "virtio_scsi", "sr_mod", "pvpanic-pci")
 TOOLS = "/opt/hts-compat"
 
 #: What is mounted where, in order: source, target, kind, options. Source: mount(8).
@@ -43,7 +44,7 @@ def mount_all() -> None:
         os.chmod(folder, mode)
     subprocess.run(["/bin/mount", "-o", "remount,rw", "/"], check=True)
     subprocess.run(["/sbin/ip", "link", "set", "lo", "up"], check=True)
-    subprocess.run(["/sbin/modprobe", "--all", *INPUT_MODULES], check=False)
+    subprocess.run(["/sbin/modprobe", "--all", *MODULES], check=False)
     Path("/proc/sys/kernel/hostname").write_text("hts-guest\n")
 
 
