@@ -86,7 +86,7 @@ PARTS = (
         name="blows at real guests",
         asked="-m tests.faults.chaos_guests --cells {many} --seed {seed}",
         many=62,
-        few=6,
+        few=4,
         real=True,
     ),
     Part(name="hostile inputs", asked="-m tests.fuzz --inputs {many} --seed {seed}", many=1_000_000, few=20_000),
