@@ -51,6 +51,7 @@ class Kind(StrEnum):
     LOOK = "look"
     SCREENSHOT = "screenshot"
     INSPECTION = "inspection"
+    EGRESS = "egress"
 
 
 #: Source of events that the harness itself records; a product's are ``product:<name>``.
@@ -63,6 +64,9 @@ UNINSTALL_JOB = "uninstall"
 
 #: Subject of the event that names what a guest was leased from so that its protection was up from its first moment.
 LAYER = "layer"
+
+#: Subject of the event that holds every connection out of the guest; its data is their sum (``EgressSeen``).
+CONNECTIONS = "connections"
 
 #: Says in the data of the last look that protection is sampled once more behind it (collector version 2).
 SAMPLED_BEHIND = "sampled_behind"

@@ -7,10 +7,11 @@ suite names things by path and label, a recipe says how builds are made, and an 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from harness.egress import Egress
 from harness.frozen import Frozen
 from harness.image import DEFAULT_TRANSPORT, Folder, Lab
 from harness.machine import Machine
@@ -22,7 +23,7 @@ _AGE = r"^(\d{1,6})([smhd])$"
 #: Names and versions stand in cell ids, which are split at slashes and typed in shells.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
 
-#: Guests have their own loopback and no other network.
+#: Guests have their own loopback and no way out of it.
 NO_EGRESS: Literal["none"] = "none"
 
 #: An absolute Windows path below a drive.
@@ -95,6 +96,12 @@ class ProductEntry(Frozen):
         return self
 
 
+def _none_or_mapping(schema: dict[str, Any]) -> None:
+    """In YAML the absence of a way out is a word."""
+    schema["anyOf"] = [{"const": NO_EGRESS} if way == {"type": "null"} else way for way in schema["anyOf"]]
+    schema["default"] = NO_EGRESS
+
+
 class SuiteDocument(Frozen):
     """The axes of a run as people write them. An axis that is left out is empty, and then nothing runs."""
 
@@ -121,8 +128,10 @@ class SuiteDocument(Frozen):
     recheck_share: float = Field(default=0.0, ge=0, le=1)
     retries: int = Field(default=1, ge=0, le=3, description="How often a cell lost to lab trouble is tried again.")
     drill: bool = Field(default=False, description="A run of a drill is never 'the latest run'.")
-    egress: Literal["none"] = Field(
-        default=NO_EGRESS, description="What a guest may reach outside itself: nothing; no way out can be bounded yet."
+    egress: Egress | None = Field(
+        default=None,
+        description="What guests may reach outside themselves: 'none', or named host:port pairs, by a recording proxy.",
+        json_schema_extra=_none_or_mapping,
     )
     admission: bool = Field(
         default=True, description="A product is tried on an image only when known cells came out right there."
@@ -134,10 +143,12 @@ class SuiteDocument(Frozen):
     @field_validator("egress", mode="before")
     @classmethod
     def _closed(cls, value: object) -> object:
-        if value != NO_EGRESS:
-            msg = f"'egress' can only be '{NO_EGRESS}': guests reach nothing outside; stand-ins are 'services'"
-            raise ValueError(msg)
-        return value
+        if value == NO_EGRESS:
+            return None
+        if isinstance(value, dict | Egress):
+            return value
+        msg = f"'egress' is '{NO_EGRESS}', or a mapping with 'hosts', 'private_hosts' or 'vendor_clouds'"
+        raise ValueError(msg)
 
 
 class Recipe(Frozen):

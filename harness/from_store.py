@@ -68,4 +68,4 @@ def _still_counts(cell: Cell, known: Judgement, suite: Suite, now: datetime) -> 
     # The day and the cell decide who is re-run all the same, so that a run is repeatable and all get their turn.
     drawn = random.Random(f"{now:%Y-%m-%d}/{cell.execution_key()}").random() < suite.recheck_share  # noqa: S311
     settled = known.confirmed and known.outcome is not Outcome.INCONCLUSIVE and bool(known.attempts)
-    return settled and young and not known.cloud and not drawn
+    return settled and young and not (known.cloud or cell.asks_a_cloud) and not drawn

@@ -119,6 +119,7 @@ def load_suite(
     _check_images(document, source, images, problems)
     scenarios = _scenarios(document, source, loading)
     sets, schedules = _products(document, source, known_products, loading)
+    _check_clouds(document, source, problems)
     origins = _build_origins(document, source, loading)
     problems.raise_if_any(source.file)
 
@@ -152,6 +153,7 @@ def load_suite(
         drill=document.drill,
         admission=document.admission,
         sentinels=document.sentinels,
+        egress=document.egress,
         update_from=update_from,
     )
     _check_filters(suite, extra, source, problems)
@@ -233,6 +235,15 @@ def _products(
             schedules.append(_Schedule(entry=entry, labels=labels, place=at))
     _check_same_labels([found for found in read.values() if found is not None], loading.problems)
     return [found for found in read.values() if found is not None], schedules
+
+
+def _check_clouds(document: SuiteDocument, source: Source, problems: Problems) -> None:
+    """A cloud that no product of the suite asks would be shown as open, and be open to nobody."""
+    products = [entry.product for entry in document.products if entry.product != NONE]
+    for index, cloud in enumerate(document.egress.vendor_clouds if document.egress is not None else ()):
+        if cloud.product not in products:
+            place = source.at("egress", "vendor_clouds", index, "product")
+            problems.add(place, unknown("product of this suite", cloud.product, products))
 
 
 def _check_behaviours(sets: SignatureSets, source: Source, problems: Problems) -> None:

@@ -27,6 +27,8 @@ from pydantic import (
 
 from harness.attempt import Role
 from harness.build import Component
+from harness.egress import Egress
+from harness.egress_seen import EgressSeen
 from harness.errors import Blame
 from harness.facts import Owner, When
 from harness.frozen import Frozen
@@ -159,6 +161,18 @@ class Protection(Frozen):
     samples: tuple[MatrixSample, ...] = ()
 
 
+class MatrixEgress(Frozen):
+    """The way out of the cell's guests: what was open, and what became of it in the guest that decided.
+
+    ``seen`` is None when no guest's connections were recorded. ``asks_a_cloud``: a vendor's cloud was open, so the
+    verdict is never taken from the store.
+    """
+
+    opened: Egress
+    asks_a_cloud: bool
+    seen: EgressSeen | None = None
+
+
 class EvidenceRef(Frozen):
     """Where raw bytes are: ``path`` is relative to the report or the store, None when nobody exported them."""
 
@@ -223,6 +237,7 @@ class MatrixCell(Frozen):
     product_version: Text
     test_product: bool = False
     older: MatrixBuild | None = Field(default=None, description="The build that an 'update' step starts from.")
+    egress: MatrixEgress | None = Field(default=None, description="The guests' way out; None when they had none.")
     signature: Named
     signature_from: Text
     signature_components: dict[str, Text]

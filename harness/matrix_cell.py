@@ -10,9 +10,10 @@ from pydantic import (
     ValidationError,
 )
 
-from harness.attempt import Attempt, AttemptMeta, Kind, Role
+from harness.attempt import CONNECTIONS, Attempt, AttemptMeta, Kind, Role
 from harness.behaviour import TEST_PRODUCTS
 from harness.build import Build
+from harness.egress_seen import EgressSeen
 from harness.errors import Blame
 from harness.facts import AttributedDetection, Facts, Owner, StepSeen
 from harness.judgement import Judgement
@@ -28,6 +29,7 @@ from harness.matrix import (
     MatrixCanary,
     MatrixCell,
     MatrixDetection,
+    MatrixEgress,
     MatrixExclusion,
     MatrixRun,
     MatrixSample,
@@ -87,6 +89,7 @@ def cell_of(
             "detections": detections_of(decider.facts),
             "protection": protection_of(decider.facts),
             "evidence": tuple(evidence) or evidence_refs(decider.attempt),
+            "egress": _egress(cell, egress_seen(decider.attempt)),
             "duration_s": duration_of(decider.attempt),
         }
     return MatrixCell.model_validate(
@@ -149,6 +152,22 @@ def product_seen(attempt: Attempt) -> tuple[str | None, dict[str, str | None]]:
     return version, components
 
 
+def egress_seen(attempt: Attempt) -> EgressSeen | None:
+    """Give the sum of an attempt's connections out of its guest; None when none was recorded."""
+    for event in attempt.of(Kind.EGRESS, subject=CONNECTIONS):
+        try:
+            return EgressSeen.model_validate(event.data)
+        except ValidationError:
+            return None
+    return None
+
+
+def _egress(cell: Cell, seen: EgressSeen | None) -> MatrixEgress | None:
+    if cell.egress is None:
+        return None
+    return MatrixEgress(opened=cell.egress, asks_a_cloud=cell.asks_a_cloud, seen=seen)
+
+
 def _asked(cell: Cell) -> dict[str, object]:
     """Give what is known of a cell before anything ran; every field of the contract is there."""
     schedule = [signature.label for signature in cell.product.schedule]
@@ -158,6 +177,7 @@ def _asked(cell: Cell) -> dict[str, object]:
         "id": cell.id,
         "build": _build(build),
         "older": _build(cell.older) if cell.older is not None else None,
+        "egress": _egress(cell, None),
         "image": cell.image.name,
         "image_content": cell.image.content,
         "provider": cell.image.provider,

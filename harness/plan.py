@@ -14,6 +14,7 @@ from itertools import product as cross
 from pydantic import Field
 
 from harness.build import Build, BuildKind
+from harness.egress import Egress
 from harness.frozen import Frozen, digest_of
 from harness.image import DEFAULT_TRANSPORT, Image, Lab
 from harness.machine import Machine
@@ -57,6 +58,7 @@ class Cell(Frozen):
     older: Build | None = Field(
         default=None, description="The build that an 'update' step starts from; None when the scenario has none."
     )
+    egress: Egress | None = Field(default=None, description="What its guest may reach outside itself; None: nothing.")
     unsupported: str | None = Field(default=None, description="Why the combination makes no sense; None when it does.")
 
     @property
@@ -85,7 +87,16 @@ class Cell(Frozen):
 
     def control(self) -> Cell:
         """Give the cell's control; a control is its own."""
-        return self if self.is_control else self.model_copy(update={"product": NO_PRODUCT, "unsupported": None})
+        if self.is_control:
+            return self
+        # No product is there that would ask its vendor.
+        egress = self.egress.for_product(NONE) if self.egress is not None else None
+        return self.model_copy(update={"product": NO_PRODUCT, "unsupported": None, "egress": egress})
+
+    @property
+    def asks_a_cloud(self) -> bool:
+        """Tell whether a vendor's cloud is open to the cell: what it saw then, nobody knows of tomorrow."""
+        return self.egress is not None and bool(self.egress.vendor_clouds)
 
     def scheduled(self, step_index: int, *, after: bool) -> Signature:
         """Give the signature that is expected before or after a step (index from 0)."""
@@ -162,6 +173,7 @@ class Suite(Frozen):
     drill: bool = Field(default=False, description="A run of a drill is never 'the latest run'.")
     admission: bool = Field(default=False, description="No cell runs before its product is admitted on its image.")
     sentinels: Sentinels | None = None
+    egress: Egress | None = Field(default=None, description="What guests may reach outside themselves; None: nothing.")
     update_from: dict[str, str] = Field(
         default_factory=dict, description="Version of a build -> version of the older build that it updates."
     )
@@ -206,7 +218,8 @@ def expand(suite: Suite) -> Plan:
         older = suite.older_than(build) if scenario.updated_at is not None else None
         if scenario.updated_at is not None and older is None:
             continue
-        cell = Cell(build=build, image=image, product=chosen, scenario=scenario, older=older)
+        egress = suite.egress.for_product(chosen.name) if suite.egress is not None else None
+        cell = Cell(build=build, image=image, product=chosen, scenario=scenario, older=older, egress=egress)
         if suite.only and not any(wanted.matches(cell) for wanted in suite.only):
             continue
         reason = next((left.reason for left in suite.leave_out if left.matches(cell)), None)

@@ -15,7 +15,7 @@ from harness.plan import Cell
 from harness.products import code_of, require
 from harness.protection import Layer, protection_of
 from harness.providers import kit_of, provider_names
-from harness.providers.api import BuildsImages, Freezes, ProviderKit
+from harness.providers.api import BuildsImages, CarriesWayOut, Freezes, ProviderKit
 from harness.providers.image_files import ImageFiles
 from harness.run_cell import Rig
 from harness.secret_source import secrets_for
@@ -96,7 +96,8 @@ def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
         loaded: Where the builds' and services' files are.
 
     Raises:
-        InputError: There is no such provider, an image of the suite is another one's, or a secret is missing.
+        InputError: There is no such provider, an image of the suite is another one's, a secret is missing, or the suite
+            opens a way out that the provider cannot carry.
         LabError: The provider cannot be used on this machine, or a product of the suite cannot be loaded.
     """
     secrets = secrets_for(loaded.secrets)
@@ -109,6 +110,9 @@ def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
             f"The image '{image.name}' is of the provider '{image.provider}', not of '{kit.provider.name}'.",
             hint="Leave '--provider' out, or name an image of that provider in the suite.",
         )
+    if loaded.suite.egress is not None and not isinstance(kit, CarriesWayOut):
+        msg = f"The provider '{kit.provider.name}' can give its guests no way out, and the suite's 'egress' opens one."
+        raise InputError(msg, hint="Use '--provider docker', or write 'egress: none'.")
     return Rig(
         provider=kit.provider,
         connect=kit.connect,
@@ -117,6 +121,7 @@ def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
         service_files=service_files_of(loaded),
         secrets=secrets,
         layer=layers_of(kit),
+        carry=kit.carry if isinstance(kit, CarriesWayOut) else None,
     )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pydantic import JsonValue
 
@@ -35,9 +35,10 @@ from harness.secret import Mask, Secret
 from harness.signature import Signature
 from harness.step_run import MACHINE_ANEW, StepEnd, StepRunner, tested_folders
 from harness.systems.api import GuestSystem
-from harness.transports.api import Transport
+from harness.transports.api import Transport, Wire
 from harness.transports.payload import Payload, Verified
 from harness.transports.way_in import WayIn
+from harness.way_out.open_way import WayOut, open_way_out
 
 #: What a cell may take beside its steps: leasing, arming, canaries, samples, the last look.
 OVERHEAD_S = 240.0
@@ -45,6 +46,14 @@ OVERHEAD_S = 240.0
 #: Steps after which the screen is worth a picture that the guest has to make, also when they pass. One from outside
 #: costs milliseconds, and is made behind every step.
 PICTURED = frozenset({"launch", "connect", "dwell"})
+
+
+class CarriesOut(Protocol):
+    """See ``CarriesWayOut.carry``."""
+
+    def __call__(self, endpoint: Endpoint, argv: Sequence[str], *, transport: Transport, deadline: Deadline) -> Wire:
+        """Start a program in a guest, and give its standard input and output."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +67,7 @@ class Rig:
         service_files: Gives the files of one service of a cell, by file name.
         secrets: What scenarios enter into fields, by name.
         layer: Gives what a cell's guest is leased from so that its protection is up already; None where there is none.
+        carry: Carries a guest's way out (``CarriesWayOut.carry``); None when the provider can do nothing of the kind.
     """
 
     provider: Provider
@@ -68,6 +78,7 @@ class Rig:
     service_files: Callable[[Cell, str], Mapping[str, bytes]]
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     layer: Callable[[Cell], Layer | None] = lambda _cell: None
+    carry: CarriesOut | None = None
 
     @property
     def mask(self) -> Mask:
@@ -178,6 +189,10 @@ def run_cell(
             guest = rig.system(cell, transport)
             record(Kind.GUEST, "session", blob=guest.await_ready(deadline=deadline.sooner(90.0)))
 
+            way_out = _way_out(meta, rig, guest, lease.endpoint, recorder, deadline=deadline)
+            if way_out is not None:
+                stack.callback(way_out.close, failed=False)
+
             on_stage("protect")
             tools = Tools(
                 guest=guest,
@@ -195,7 +210,14 @@ def run_cell(
             reboot = None
             if isinstance(lease, Reboots) and isinstance(transport, WayIn):
                 reboot = _Machine(
-                    lease=lease, way_in=transport, cell=cell, guest=guest, product=product, record=record, rig=rig
+                    lease=lease,
+                    way_in=transport,
+                    way_out=way_out,
+                    cell=cell,
+                    guest=guest,
+                    product=product,
+                    record=record,
+                    rig=rig,
                 ).reboot
             installed = _run_steps(
                 cell,
@@ -210,6 +232,8 @@ def run_cell(
             )
 
             on_stage("prove")
+            if way_out is not None:
+                way_out.prove(deadline=deadline)
             product.canary(tested_folders(cell, installed=installed.still), when=When.AFTER, deadline=deadline)
             recorder.step = len(cell.scenario.steps)
             if installed.ever:
@@ -219,16 +243,44 @@ def run_cell(
                 # What the look provoked counts only under the set that is loaded then, and when it was read to its end.
                 product.sample(border=recorder.step, deadline=deadline)
             product.collect(deadline=deadline)
-            lost = lease.lost()
-            if lost is not None:
-                record(Kind.TROUBLE, lost.summary, data={"retryable": True, "guest_crashed": lost.crashed})
-            else:
-                record(Kind.END)
+            _record_last(recorder, lease, way_out, failed=installed.failed)
     except (InputError, HostDown):
         raise
     except (HarnessError, look.LookError) as error:
         _record_trouble(recorder, error, None)
     return recorder.attempt()
+
+
+def _way_out(
+    meta: AttemptMeta, rig: Rig, guest: GuestSystem, endpoint: Endpoint, recorder: Recorder, *, deadline: Deadline
+) -> WayOut | None:
+    """Open what the cell's guest may reach; before any product is up, which may ask its vendor at once."""
+    if meta.cell.egress is None:
+        return None
+    if rig.carry is None:
+        msg = f"The provider '{meta.provider}' can give a guest no way out, and the suite's 'egress' opens one."
+        raise InputError(msg, hint="Use '--provider docker', or write 'egress: none'.")
+    return open_way_out(
+        meta.cell.egress,
+        guest,
+        carry=partial(rig.carry, endpoint, transport=guest.admin),
+        nonce=meta.nonce,
+        record=recorder.record,
+        step=lambda: recorder.step,
+        deadline=deadline,
+    )
+
+
+def _record_last(recorder: Recorder, lease: Lease, way_out: WayOut | None, *, failed: bool) -> None:
+    """Record what went out of the guest, and that the attempt is complete, unless either makes it uncertain."""
+    doubts = way_out.close(failed=failed) if way_out is not None else ()
+    for doubt in doubts:
+        recorder.record(Kind.TROUBLE, doubt, data={"retryable": True, "guest_crashed": False})
+    lost = lease.lost()
+    if lost is not None:
+        recorder.record(Kind.TROUBLE, lost.summary, data={"retryable": True, "guest_crashed": lost.crashed})
+    elif not doubts:
+        recorder.record(Kind.END)
 
 
 def _protect(product: Product, signature: Signature, layer: Layer | None, record: Record, deadline: Deadline) -> None:
@@ -269,10 +321,11 @@ def _trouble_recorded(recorder: Recorder, lease: Lease) -> Iterator[None]:
 
 
 class _Installed(NamedTuple):
-    """Whether the build has been installed, and whether it still is."""
+    """Whether the build has been installed, whether it still is, and whether a step failed."""
 
     ever: bool
     still: bool
+    failed: bool = False
 
 
 def _run_steps(
@@ -316,7 +369,7 @@ def _run_steps(
         product.sample(border=index, deadline=deadline)
         holding.border(index, step, end)
         if end.expectation is not None:
-            break
+            return installed._replace(failed=True)
         if step.kind in {"install", "update", "uninstall"}:
             installed = _Installed(ever=True, still=step.kind != "uninstall")
     return installed
@@ -333,6 +386,7 @@ class _Machine:
 
     lease: Reboots
     way_in: WayIn
+    way_out: WayOut | None
     cell: Cell
     guest: GuestSystem
     product: Product
@@ -344,12 +398,16 @@ class _Machine:
 
         That protection is there again is for the next sample and the next canaries to prove, as everywhere.
         """
+        if self.way_out is not None:
+            self.way_out.pause()
         self.way_in.close()
         done = self.lease.reboot(deadline=deadline)
         self.way_in.reopen(deadline=deadline)
         boots: dict[str, JsonValue] = {"boot_before": done.boot_before, "boot_after": done.boot_after}
         self.record(Kind.GUEST, "reboot", data={**MACHINE_ANEW, **boots})
         self.record(Kind.GUEST, "session", data=MACHINE_ANEW, blob=self.guest.await_ready(deadline=deadline))
+        if self.way_out is not None:
+            self.way_out.resume(deadline=deadline)
         if isinstance(self.product, ComesUp):
             self.product.come_up(self.cell.scheduled(index, after=True), deadline=deadline)
         _start_services(self.cell, self.guest, self.rig, deadline)

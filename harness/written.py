@@ -64,6 +64,7 @@ def written(
         parser_version=parser_version,
         judged_at=now,
         attempted_at=min(a.meta.started_at for a in attempts),
+        cloud=cell.asks_a_cloud,
         cached_from=cached_from,
         cell=shown.to_value(),
     )

@@ -13,9 +13,11 @@ from pydantic import JsonValue
 
 from harness.attempt import Attempt, AttemptMeta, Event, Kind, MemoryBlobs, Role
 from harness.build import Artifact, Build, BuildFile, Component
+from harness.egress import Egress, VendorCloud
+from harness.egress_seen import EgressSeen, PairUse, RefusedTarget
 from harness.image import Folder, Image, Lab
 from harness.judgement import Judgement
-from harness.matrix import Assurance, MatrixBuild, MatrixCell, Protection
+from harness.matrix import Assurance, MatrixBuild, MatrixCell, MatrixEgress, Protection
 from harness.plan import Cell, LeftOut, Plan, ProductChoice, Suite, expand
 from harness.scenario import Connect, Deliver, Install, Launch, Scenario, Step, Update, VendorUpdate, VerifyFiles
 from harness.signature import KnownFile, Signature
@@ -371,3 +373,40 @@ def make_matrix_cell(
         "duration_s": 20.0,
     }
     return MatrixCell.model_validate({**known, **changes})
+
+
+def cell_with_a_way_out(**changes: object) -> MatrixCell:
+    """Make a cell whose guests could reach two hosts of the program and a vendor's cloud."""
+    seen = EgressSeen(
+        used=(
+            PairUse(
+                pair="quotes.example.kr:443",
+                cloud=None,
+                connections=2,
+                failed=1,
+                why="Connection refused",
+                sent_bytes=1200,
+                received_bytes=34567,
+            ),
+            PairUse(
+                pair="cloud.example.com:443",
+                cloud="a-cloud",
+                connections=1,
+                failed=0,
+                why=None,
+                sent_bytes=10,
+                received_bytes=20,
+            ),
+        ),
+        refused=(RefusedTarget(target="evil.example:80", why="it is not open", times=3),),
+        refused_more=5,
+        uncounted=2,
+        proven=True,
+    )
+    opened = Egress(
+        hosts=("quotes.example.kr:443",),
+        private_hosts=("test.internal:8443",),
+        vendor_clouds=(VendorCloud(name="a-cloud", product="defender", hosts=("cloud.example.com:443",)),),
+    )
+    egress = MatrixEgress(opened=opened, asks_a_cloud=True, seen=seen)
+    return make_matrix_cell(**{"egress": egress, **changes})  # type: ignore[arg-type]

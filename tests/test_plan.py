@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.build import Build, BuildKind, Component
+from harness.egress import Egress, VendorCloud
 from harness.image import Lab
 from harness.machine import Machine
 from harness.plan import NO_PRODUCT, NONE, CellFilter, LeftOut, Plan, ProductChoice, Suite, expand
@@ -329,3 +330,39 @@ def test_the_older_build_is_part_of_the_key_and_only_where_there_is_one() -> Non
     )
     assert key(moved) == key(make_build("1.0.0"))
     assert make_cell().execution_key() == OLD_KEY
+
+
+CLOUD = VendorCloud(name="a-cloud", product="clamav", hosts=("cloud.example.com:443",))
+
+
+def test_a_way_out_is_part_of_the_key_and_only_where_there_is_one() -> None:
+    closed = make_cell()
+    opened = closed.model_copy(update={"egress": Egress(hosts=("a.kr:443",))})
+    other = closed.model_copy(update={"egress": Egress(hosts=("a.kr:80",))})
+    cloud = closed.model_copy(update={"egress": Egress(hosts=("a.kr:443",), vendor_clouds=(CLOUD,))})
+    assert len({each.execution_key() for each in (closed, opened, other, cloud)}) == 4
+    assert "egress" not in closed.model_dump(mode="json", exclude_none=True)
+
+
+def test_a_control_reaches_the_programs_hosts_and_no_vendors_cloud() -> None:
+    both = Egress(hosts=("a.kr:443",), vendor_clouds=(CLOUD,))
+    asked = make_cell().model_copy(update={"egress": both})
+    assert asked.control().egress == Egress(hosts=("a.kr:443",))
+    assert (asked.asks_a_cloud, asked.control().asks_a_cloud) == (True, False)
+    only = make_cell().model_copy(update={"egress": Egress(vendor_clouds=(CLOUD,))})
+    assert only.control() == make_cell().control(), "such a control answers for cells without a way out, too"
+
+
+def test_the_suites_way_out_reaches_each_cell_as_its_product_may_use_it() -> None:
+    egress = Egress(hosts=("a.kr:443",), vendor_clouds=(CLOUD,))
+    suite = make_suite().model_copy(
+        update={"products": (make_product("clamav"), make_product("fapolicyd"), NO_PRODUCT), "egress": egress}
+    )
+    found = {cell.product.name: cell.egress for cell in expand(suite).cells}
+    assert found == {
+        "clamav": egress,
+        "fapolicyd": Egress(hosts=("a.kr:443",)),
+        "none": Egress(hosts=("a.kr:443",)),
+    }
+    controls = {cell.control().execution_key() for cell in expand(suite).cells}
+    assert controls == {cell.execution_key() for cell in expand(suite).cells if cell.is_control}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from harness import products
 from harness.doctor import plug_ins
+from harness.egress import Egress
 from harness.errors import HarnessError, InputError, LabError
 from harness.load import LoadedSuite
 from harness.plug_ins import Group, found
@@ -178,3 +180,15 @@ def test_looking_for_plug_ins_imports_none(installed: Install) -> None:
     installed(Group.PRODUCTS, "lazy", "lazy_pack", {"lazy_pack/parse.py": PARSER})
     assert [p.name for p in found(Group.PRODUCTS) if p.name == "lazy"] == ["lazy"]
     assert not [name for name in sys.modules if name.startswith("lazy_pack")]
+
+
+def test_a_provider_that_carries_no_way_out_refuses_a_suite_that_opens_one_before_anything_starts(
+    installed: Install,
+) -> None:
+    installed(Group.PROVIDERS, "lab-w", "lab_w:Kit", {"lab_w.py": KIT.format(name="lab-w", swept=0)})
+    loaded = suite_with("none", "lab-w")
+    opened = replace(loaded, suite=loaded.suite.model_copy(update={"egress": Egress(hosts=("a.kr:443",))}))
+    with pytest.raises(InputError, match="'lab-w' can give its guests no way out") as told:
+        make_rig("auto", opened)
+    assert told.value.exit_code == 2
+    assert make_rig("auto", loaded).carry is None

@@ -22,7 +22,7 @@ from harness.products.fake import GUARD, FakeProduct
 from harness.providers.api import Endpoint, Lease, Rebooted
 from harness.providers.fake import FakeProvider
 from harness.recorder import Recorder
-from harness.run_cell import Behind, Hold, Rig, run_cell
+from harness.run_cell import Behind, CarriesOut, Hold, Rig, run_cell
 from harness.scenario import Press, Reboot, Step
 from harness.signature import Signature
 from harness.transports.api import Transport
@@ -407,7 +407,13 @@ class ComingUp(FakeProduct):
         self._prober.await_set(signature, deadline=deadline.sooner(2.0))
 
 
-def attempt_with_reboot(product: Callable[[Tools], FakeProduct]) -> tuple[Attempt, list[FakeTransport], FakeMachine]:
+def attempt_with_reboot(
+    product: Callable[[Tools], FakeProduct],
+    *,
+    asked: Cell | None = None,
+    carry: CarriesOut | None = None,
+    factory: Callable[[str], FakeMachine] = guarded_machine,
+) -> tuple[Attempt, list[FakeTransport], FakeMachine]:
     transports: list[FakeTransport] = []
 
     class Rebooting(FakeProvider):
@@ -416,15 +422,15 @@ def attempt_with_reboot(product: Callable[[Tools], FakeProduct]) -> tuple[Attemp
             with super().lease(image, run_id=run_id, name=name, deadline=deadline) as lease:
                 yield Machine(lease, self.machines[name], transports)
 
-    lab = FakeLab(provider=Rebooting(guarded_machine), adapter=product)
+    lab = FakeLab(provider=Rebooting(factory), adapter=product)
     inner = lab.rig()
 
     def connect(endpoint: Endpoint) -> Transport:
         transports.append(FakeTransport(lab.provider.machines[endpoint.address]))
         return transports[-1]
 
-    rig = replace(inner, connect=connect, system=lambda asked, _way: inner.system(asked, transports[0]))
-    attempt = attempt_of(cell(of=REBOOTED), rig=rig)
+    rig = replace(inner, connect=connect, system=lambda cell, _way: inner.system(cell, transports[0]), carry=carry)
+    attempt = attempt_of(asked or cell(of=REBOOTED), rig=rig)
     [machine] = lab.provider.machines.values()
     return attempt, transports, machine
 

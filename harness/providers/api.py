@@ -14,7 +14,7 @@ from harness.deadline import Deadline
 from harness.frame import Frame
 from harness.image import Image
 from harness.protection import Layer, Protection
-from harness.transports.api import Transport
+from harness.transports.api import Transport, Wire
 from harness.transports.payload import Payload
 
 
@@ -339,6 +339,27 @@ class Freezes(Protocol):
         Raises:
             ProtectionNotProven: The product did not get ready, or is not seen at work in a guest of the layer.
             LabError: It cannot be made here; the hint says what is missing.
+        """
+        ...
+
+
+@runtime_checkable
+class CarriesWayOut(Protocol):
+    """The ability of a kit to carry a guest's connections to the harness, with no network in the guest."""
+
+    def carry(self, endpoint: Endpoint, argv: Sequence[str], *, transport: Transport, deadline: Deadline) -> Wire:
+        """Start a program in a guest as its administrator, and give its standard input and output.
+
+        It ends at the end of its input.
+
+        Args:
+            endpoint: The guest.
+            argv: The program.
+            transport: The way in that stands already; it stays the caller's.
+            deadline: Bounds the start.
+
+        Raises:
+            GuestUnreachable: It cannot be started there.
         """
         ...
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from harness.deadline import Deadline
 from harness.providers import docker_build
 from harness.providers.api import Endpoint, FoundImage, MadeImage
 from harness.providers.docker import DockerProvider
 from harness.providers.image_files import ImageFiles
-from harness.transports.api import Transport
-from harness.transports.docker_exec import DockerExecTransport
+from harness.transports.api import Transport, Wire
+from harness.transports.docker_exec import DockerExecTransport, ExecWire
 
 
 class DockerKit:
@@ -22,6 +23,11 @@ class DockerKit:
     def connect(self, endpoint: Endpoint) -> Transport:
         """Open a way into a container; see ``ProviderKit.connect``."""
         return DockerExecTransport(self.provider.client, endpoint.address)
+
+    def carry(self, endpoint: Endpoint, argv: Sequence[str], *, transport: Transport, deadline: Deadline) -> Wire:
+        """Start a program by another exec; see ``CarriesWayOut.carry``."""
+        del transport, deadline  # the engine's own timeout bounds each call
+        return ExecWire(self.provider.client, endpoint.address, argv)
 
     def find(self, folder: Path, *, like: Path | None = None) -> FoundImage | None:
         """Find the image that was built from exactly these files; see ``ProviderKit.find``."""

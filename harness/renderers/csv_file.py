@@ -25,8 +25,8 @@ COLUMNS = (
     "test_product", "signature_from", "signature", "scenario", "outcome", "stage", "rule", "reason", "assurance",
     "blame", "mechanism", "flaky", "confirmed", "cached", "slowdown", "observed_s", "threat", "target", "component",
     "action", "after_s", "failed_expectation", "failed_code", "dialog", "canaries_reacted", "canaries_tried",
-    "signature_before", "signature_after", "control_outcome", "attempts", "cause", "started_at", "duration_s", "cell",
-    "key",
+    "signature_before", "signature_after", "control_outcome", "attempts", "cause", "started_at", "duration_s", "egress",
+    "cloud", "cell", "key",
 )  # fmt: skip
 
 
@@ -107,6 +107,8 @@ def row(cell: MatrixCell) -> dict[str, Value]:
         "cause": cell.cause.value if cell.cause is not None else None,
         "started_at": _time(cell.started_at),
         "duration_s": cell.duration_s,
+        "egress": " ".join(p.pair.text for p in cell.egress.opened.permits()) if cell.egress is not None else None,
+        "cloud": cell.egress.asks_a_cloud if cell.egress is not None else False,
         "cell": cell.id,
         "key": cell.key,
     }

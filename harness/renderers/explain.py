@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from harness.behaviour import shown_product
+from harness.egress_seen import PairUse
 from harness.evidence import AttemptEvidence, CellEvidence, StepLine
 from harness.facts import Owner, StepStatus
 from harness.inert_text import visible
-from harness.matrix import MatrixCell, MatrixDetection, Protection
+from harness.matrix import MatrixCell, MatrixDetection, MatrixEgress, Protection
 from harness.renderers.grid import SYMBOLS, column_of
 
 #: Longest text from a guest on one line; what is cut says so.
@@ -33,6 +34,7 @@ def explain(cell: MatrixCell, evidence: CellEvidence | None = None) -> str:
         list(_what_happened(cell)),
         list(_timeline(cell, evidence)),
         list(_protection(cell.protection)),
+        list(_egress(cell.egress)),
         list(_differences(evidence)),
         list(_attempts(cell)),
     ]
@@ -151,6 +153,37 @@ def _protection(protection: Protection) -> Iterator[str]:
         declared = "declared" if hole.declared else "NOT DECLARED"
         covers = "COVERS TESTED PATHS" if hole.covers_tested else "covers no tested path"
         yield f"  exclusion ({declared}, {covers}): {_short(hole.path or '')}"
+
+
+def _egress(egress: MatrixEgress | None) -> Iterator[str]:
+    if egress is None:
+        return
+    yield "Way out of the guests" + (", a vendor's cloud among it: never answered from the store" * egress.asks_a_cloud)
+    opened, seen = egress.opened, egress.seen
+    for name, pairs in (
+        ("the program's hosts", opened.hosts),
+        ("the program's hosts here", opened.private_hosts),
+        *((f"cloud '{cloud.name}' of {cloud.product}", cloud.hosts) for cloud in opened.vendor_clouds),
+    ):
+        if pairs:
+            yield f"  open for {_short(name)}: {_short(', '.join(pairs), 400)}"
+    if seen is None:
+        yield "  no guest's connections were recorded"
+        return
+    yield "  refusing was seen to work, before and after" if seen.proven else "  NOT PROVEN before and after"
+    yield from _few([f"  used {_short(use_of(use))}" for use in seen.used] or ["  nothing was used"], 16)
+    yield from _few([f"  refused {_short(r.target)}, {r.times}x: {_short(r.why)}" for r in seen.refused])
+    more = seen.refused_more + seen.uncounted
+    if more:
+        yield f"  and {more} further tries that were let nowhere"
+
+
+def use_of(use: PairUse) -> str:
+    """Say what went through one pair."""
+    whose = f" (cloud '{use.cloud}')" if use.cloud is not None else ""
+    failed = f", {use.failed} failed: {use.why or 'no reason recorded'}" if use.failed else ""
+    times = "1 connection" if use.connections == 1 else f"{use.connections} connections"
+    return f"{use.pair}{whose}: {times}, {use.sent_bytes} bytes out, {use.received_bytes} in{failed}"
 
 
 def _differences(evidence: CellEvidence | None) -> Iterator[str]:

@@ -187,3 +187,23 @@ def _alike(cell: MatrixCell) -> tuple[Outcome, str | None, str | None, str | Non
         name = (found.target or "").replace("/", "\\").rpartition("\\")[2]
         return (cell.outcome, product, name or None, found.threat, None)
     return (cell.outcome, None if cell.product == cell.signature else product, None, None, cell.reason)
+
+
+#: Open pairs that the head of a matrix names.
+MOST_NAMED = 6
+
+
+def way_out_of(matrix: Matrix) -> dict[str, str]:
+    """Name what was open to the guests of a run: ``hosts``, and the ``names`` of vendors' clouds; empty where nothing.
+
+    Each is a list as people read it, cut behind ``MOST_NAMED``.
+    """
+    opened = [cell.egress.opened for cell in matrix.cells if cell.egress is not None]
+    pairs = dict.fromkeys(permit.pair.text for egress in opened for permit in egress.permits())
+    clouds = dict.fromkeys(f"{cloud.name} ({cloud.product})" for egress in opened for cloud in egress.vendor_clouds)
+    return {"hosts": _listed(list(pairs)), "names": _listed(list(clouds))}
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" (+{len(names) - MOST_NAMED})" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

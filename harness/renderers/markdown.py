@@ -10,7 +10,7 @@ from harness.image import Lab
 from harness.inert_text import visible
 from harness.matrix import Matrix, MatrixCell
 from harness.renderers.api import Report
-from harness.renderers.grid import GROUPS, SYMBOLS, Group, Section, column_of, sections
+from harness.renderers.grid import GROUPS, SYMBOLS, Group, Section, column_of, sections, way_out_of
 from harness.verdict import Outcome
 
 #: Every ASCII mark that CommonMark allows to be escaped and that can mean something (CommonMark 0.31, 2.4).
@@ -69,7 +69,17 @@ def _head(matrix: Matrix) -> list[str]:
         f"Run {escape(run.id)}, {finished}, hts\\-compat {escape(run.tool_version)}.",
         "",
         f"{len(matrix.cells)} of {run.expected_cells} expected cells: {escape(summary)}.",
+        *_way_out(matrix),
     ]
+
+
+def _way_out(matrix: Matrix) -> list[str]:
+    """Say what was open to the guests; nothing when nothing was."""
+    opened = way_out_of(matrix)
+    if not opened["hosts"]:
+        return []
+    clouds = f" Vendors' clouds were open: {escape(opened['names'])}." if opened["names"] else ""
+    return ["", f"Guests could reach {escape(opened['hosts'])}, through a recording proxy and nothing else.{clouds}"]
 
 
 def _table(section: Section) -> list[str]:

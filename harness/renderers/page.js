@@ -369,6 +369,7 @@
     const good = c.outcome === "COMPATIBLE" || c.outcome === "DETECTED";
     const happened = whatHappened(c);
     if (good) list.push(proof(c), happened); else list.push(happened, proof(c));
+    list.push(wayOut(c));
     if (c.left_out) list.push(h("p", { class: "plain" }, w("evidence.left"), " ", mono(`hts-compat explain ${c.id} ${metaShelf.at(0).run}`)));
     else if (!shown) list.push(h("p", { class: "plain" }, w((c.attempts ?? []).length ? "evidence.none" : "evidence.nothing")));
     else list.push(bundle(c, shown));
@@ -483,6 +484,25 @@
     say(c.confirmed ? "y" : "q", w(c.confirmed ? "p.confirmed" : "p.unconfirmed"));
     if (c.flaky) say("n", w("p.flaky"));
     return section(w(c.outcome === "INCONCLUSIVE" ? "doubt" : "believe"), h("ul", { class: "proof" }, items));
+  };
+
+  const wayOut = (c) => {
+    if (!c.egress) return null;
+    const opened = c.egress.opened, seen = c.egress.seen, uses = new Map((seen?.used ?? []).map((u) => [u.pair, u]));
+    const row = (whose) => (pair) => {
+      const u = uses.get(pair);
+      const failed = u && u.failed > 0 && h("div", { class: "st bad" }, glyph("CROSS"), h("span", null, w("out.failed", { n: u.failed, why: u.why ?? w("unknown") })));
+      return h("tr", null, h("td", null, mono(pair)), h("td", null, whose),
+        h("td", null, u ? w("out.used", { n: num(u.connections), sent: num(u.sent_bytes), got: num(u.received_bytes) }) : seen ? h("span", { class: "quiet" }, w("out.unused")) : h("span", { class: "quiet" }, "–"), failed));
+    };
+    const rows = [...(opened.hosts ?? []).map(row(w("out.program"))), ...(opened.private_hosts ?? []).map(row(w("out.private"))),
+      ...(opened.vendor_clouds ?? []).flatMap((cloud) => cloud.hosts.map(row(w("out.cloud", { name: cloud.name, product: cloud.product }))))];
+    const more = (seen?.refused_more ?? 0) + (seen?.uncounted ?? 0);
+    const line = (good, text) => h("li", { class: good ? "good" : "bad" }, glyph(good ? "COMPATIBLE" : "CROSS"), h("span", null, text));
+    return section(w("out"), table([w("out.host"), w("out.for"), w("out.use")], [...rows,
+      ...(seen?.refused ?? []).map((r) => h("tr", null, h("td", null, mono(r.target || "–")), h("td", null, "–"), h("td", null, w("out.refused", { n: num(r.times), why: r.why }))))]),
+      more > 0 && h("p", { class: "plain" }, w("out.more", { n: num(more) })),
+      seen ? h("ul", { class: "proof" }, line(seen.proven, w(seen.proven ? "out.proven" : "out.unproven"))) : h("p", { class: "plain" }, w("out.unseen")));
   };
 
   // --- one attempt: timeline, protection, records ----------------------------------------------------------------

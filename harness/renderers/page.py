@@ -38,7 +38,7 @@ from harness.evidence import AttemptEvidence, CellEvidence
 from harness.inert_text import visible
 from harness.matrix import Matrix, MatrixCell, MatrixRun
 from harness.renderers.api import Report
-from harness.renderers.grid import GROUPS, Cause, Column, Group, Row, Section, causes, column_of, sections
+from harness.renderers.grid import GROUPS, Cause, Column, Group, Row, Section, causes, column_of, sections, way_out_of
 from harness.verdict import Outcome
 
 #: Keys whose text keeps its lines.
@@ -86,6 +86,7 @@ class PageRenderer:
             js=Markup(js),  # noqa: S704  # our own file
             run=_run(matrix.run),
             test_products=", ".join(sorted({visible(c.product) for c in matrix.cells if c.test_product})),
+            way_out={name: visible(text) for name, text in way_out_of(matrix).items()},
             headline=_headline(matrix),
             also=_also(matrix),
             bars=_bars(matrix),

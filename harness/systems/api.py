@@ -121,3 +121,20 @@ class GuestSystem(Desktop, Watcher, Protocol):
             LabError: It did not listen before the deadline.
         """
         ...
+
+
+@runtime_checkable
+class UsesProxy(Protocol):
+    """The ability of a system to tell the desktop user's programs of a proxy."""
+
+    def use_proxy(self, address: str, *, deadline: Deadline) -> None:
+        """Set the user's proxy as a person would: what WinINet reads, and the variables that other programs read.
+
+        Args:
+            address: ``host:port``.
+            deadline: Bounds it.
+
+        Raises:
+            LabError: It could not be set.
+        """
+        ...

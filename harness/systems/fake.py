@@ -56,6 +56,12 @@ class FakeSystem:
         self._mapped: list[str] = []
         self._connected = False
         self._filled: dict[str, str] = {}
+        self.proxy: str | None = None
+
+    def use_proxy(self, address: str, *, deadline: Deadline) -> None:
+        """Note the proxy; see ``UsesProxy.use_proxy``."""
+        del deadline
+        self.proxy = address
 
     @property
     def admin(self) -> Transport:

@@ -17,6 +17,8 @@ from harness.transports.payload import Payload
 
 TOOLS = "/opt/hts-compat"
 PYTHON = "/usr/bin/python3"
+WINE = "/usr/lib/wine/wine64"
+PROXY_FILE = "/run/hts-compat/proxy.reg"
 READY_FILE = "/run/hts-compat/session.json"
 SERVICE_USER = "svc"
 SERVICE_ROOT = "/srv/hts-compat"
@@ -172,12 +174,37 @@ class WineSystem:
         msg = f"The stand-in server '{service.name}' does not listen on port {service.ready.tcp}."
         raise LabError(msg, detail=log[-2000:].decode("utf-8", "replace"))
 
+    def use_proxy(self, address: str, *, deadline: Deadline) -> None:
+        r"""Import it into the user's registry; see ``UsesProxy.use_proxy``.
+
+        Source: WinINet's registry values (Microsoft, "Per-connection proxy settings"); wine gives a program that is
+        started from outside the variables of ``HKCU\Environment``.
+        """
+        self._transport.push(proxy_settings(address), PROXY_FILE, deadline=deadline)
+        argv = [WINE, "regedit", "/S", f"Z:{PROXY_FILE}".replace("/", "\\")]
+        result = self._transport.run(argv, user=self.image.user, deadline=deadline)
+        if not result.ok:
+            msg = "The proxy could not be set for the guest's programs."
+            raise LabError(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
+
     def _script(self, name: str, request: Mapping[str, object], *, deadline: Deadline) -> bytes:
         result = self._transport.run([PYTHON, f"{TOOLS}/{name}"], stdin=json.dumps(request).encode(), deadline=deadline)
         if not result.ok:
             msg = f"The script '{name}' failed in the guest."
             raise GuestUnreachable(msg, detail=result.stderr[-2000:].decode("utf-8", "replace"))
         return result.stdout
+
+
+def proxy_settings(address: str) -> bytes:
+    """Give the .reg file that makes ``host:port`` the proxy of a user's programs, as regedit reads it (UTF-16)."""
+    variables = "".join(f'"{name}"="http://{address}"\r\n' for name in ("HTTP_PROXY", "HTTPS_PROXY"))
+    text = (
+        "Windows Registry Editor Version 5.00\r\n\r\n"
+        "[HKEY_CURRENT_USER\\Software\\Microsoft\\Windows\\CurrentVersion\\Internet Settings]\r\n"
+        f'"ProxyEnable"=dword:00000001\r\n"ProxyServer"="{address}"\r\n\r\n'
+        f"[HKEY_CURRENT_USER\\Environment]\r\n{variables}"
+    )
+    return text.encode("utf-16")
 
 
 def _outlasting(deadline: Deadline) -> Deadline:

@@ -8,33 +8,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Protocol
 
 from harness.deadline import Deadline
 from harness.errors import GuestCommandTimeout, GuestUnreachable, HarnessError
-from harness.transports.api import CommandResult
+from harness.transports.api import CommandResult, Wire
 from harness.transports.files import FilesByPrograms
 from harness.transports.frames import ProtocolError, Reply, ReplyReader, encode_greeting, encode_request
 from harness.transports.payload import Payload, pieces_of, size_of
 
 #: How much longer than the program's own time we wait for the agent to say that it ended it.
 AGENT_GRACE_S = 5.0
-
-
-class Wire(Protocol):
-    """A two-way stream of bytes to one agent."""
-
-    def send(self, data: bytes, *, patience: Deadline) -> None:
-        """Send all bytes; ``TimeoutError`` when that takes too long, another ``OSError`` when nobody is there."""
-        ...
-
-    def receive(self, *, patience: Deadline) -> bytes:
-        """Give the next bytes of the agent's output, possibly none yet; ``EOFError`` at its end, else as ``send``."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the stream; never raises."""
-        ...
 
 
 class AgentTransport(FilesByPrograms):

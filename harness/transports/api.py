@@ -39,6 +39,22 @@ class CommandResult:
         return self.exit_code == 0
 
 
+class Wire(Protocol):
+    """A two-way stream of bytes to one program in a guest: its agent, or its end of the way out."""
+
+    def send(self, data: bytes, *, patience: Deadline) -> None:
+        """Send all bytes; ``TimeoutError`` when that takes too long, another ``OSError`` when nobody is there."""
+        ...
+
+    def receive(self, *, patience: Deadline) -> bytes:
+        """Give the next bytes of the program's output, possibly none yet; ``EOFError`` at its end, else as ``send``."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the stream; never raises."""
+        ...
+
+
 class Transport(Protocol):
     """A live way into one guest."""
 

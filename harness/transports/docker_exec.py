@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Sequence
 
 import docker
 from docker.errors import APIError, DockerException, NotFound
@@ -26,17 +27,26 @@ class DockerExecTransport(AgentTransport):
     """A live way into one container."""
 
     def __init__(self, client: docker.DockerClient, container_id: str) -> None:
-        super().__init__(_ExecWire(client, container_id))
+        super().__init__(ExecWire(client, container_id, AGENT))
 
 
-class _ExecWire(SocketStream):
-    """The hijacked connection of one exec, which carries both outputs of the agent in one stream; see ``Wire``."""
+class ExecWire(SocketStream):
+    """The hijacked connection of one exec, which carries both outputs of a program in one stream; see ``Wire``.
 
-    def __init__(self, client: docker.DockerClient, container_id: str) -> None:
+    Args:
+        client: The engine.
+        container_id: Where it runs, as root.
+        argv: The program, whose standard input and output the wire is; what it writes to the other output is dropped.
+
+    Raises:
+        GuestUnreachable: It cannot be started there.
+    """
+
+    def __init__(self, client: docker.DockerClient, container_id: str, argv: Sequence[str]) -> None:
         self._raw = bytearray()
         try:
             api = client.api
-            created = api.exec_create(container_id, list(AGENT), stdin=True, stdout=True, stderr=True, user="root")
+            created = api.exec_create(container_id, list(argv), stdin=True, stdout=True, stderr=True, user="root")
             stream = api.exec_start(created["Id"], socket=True)
         except (DockerException, OSError) as error:
             raise unreachable(error, gone=isinstance(error, NotFound | APIError)) from error
@@ -45,6 +55,7 @@ class _ExecWire(SocketStream):
         super().__init__(getattr(stream, "_sock"))  # noqa: B009 - a private name, and there is no public one
 
     def receive(self, *, patience: Deadline) -> bytes:
+        """Give what the program wrote; see ``Wire.receive``."""
         self._raw += super().receive(patience=patience)
         said = bytearray()
         while len(self._raw) >= _STREAM_HEADER.size:
@@ -58,6 +69,7 @@ class _ExecWire(SocketStream):
         return bytes(said)
 
     def close(self) -> None:
+        """Let go of the connection, which is the end of the program's input; see ``Wire.close``."""
         super().close()
         with contextlib.suppress(OSError, AttributeError):
             self._stream.close()

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.renderers.api import Report
 from harness.renderers.csv_file import COLUMNS, CsvRenderer, inert
+from tests.builders import cell_with_a_way_out, make_matrix_cell
 from tests.renderers.sample_run import hostile_report, sample_report
 
 
@@ -56,3 +58,10 @@ def test_hostile_text_neither_breaks_the_table_nor_acts() -> None:
 
 def test_two_renders_give_the_same_bytes() -> None:
     assert CsvRenderer().render(sample_report()) == CsvRenderer().render(sample_report())
+
+
+def test_what_was_open_stands_on_the_line() -> None:
+    matrix = sample_report().matrix.model_copy(update={"cells": (cell_with_a_way_out(), make_matrix_cell())})
+    first, second = rows(CsvRenderer().render(Report(matrix=matrix)))
+    assert first["egress"] == "quotes.example.kr:443 test.internal:8443 cloud.example.com:443"
+    assert (first["cloud"], second["egress"], second["cloud"]) == ("true", "", "false")

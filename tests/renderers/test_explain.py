@@ -2,7 +2,7 @@ import pytest
 
 from harness.matrix import MatrixBuild
 from harness.renderers.explain import explain
-from tests.builders import make_matrix_cell
+from tests.builders import cell_with_a_way_out, make_matrix_cell
 from tests.renderers.sample_run import hostile_report, sample_report
 
 INCIDENT = "1.0.0/reference/clamav-standard/2026-11-04+2026-11-05/released-then-updated"
@@ -80,3 +80,24 @@ def test_a_cell_over_an_older_build_names_it() -> None:
     cell = make_matrix_cell(older=older)
     assert f"installed over build 0.9.0 {'9' * 12}" in explain(cell, None)
     assert "installed over" not in explain(make_matrix_cell(), None)
+
+
+def test_the_way_out_is_told_program_and_cloud_apart_with_what_was_used_and_refused() -> None:
+    text = explain(cell_with_a_way_out())
+    for fact in (
+        "Way out of the guests, a vendor's cloud among it: never answered from the store",
+        "open for the program's hosts: quotes.example.kr:443",
+        "open for the program's hosts here: test.internal:8443",
+        "open for cloud 'a-cloud' of defender: cloud.example.com:443",
+        "refusing was seen to work, before and after",
+        "used quotes.example.kr:443: 2 connections, 1200 bytes out, 34567 in, 1 failed: Connection refused",
+        "used cloud.example.com:443 (cloud 'a-cloud'): 1 connection, 10 bytes out, 20 in",
+        "refused evil.example:80, 3x: it is not open",
+        "and 7 further tries that were let nowhere",
+    ):
+        assert fact in text, fact
+    assert "Way out" not in explain(make_matrix_cell())
+    egress = cell_with_a_way_out().egress
+    assert egress is not None
+    unseen = explain(make_matrix_cell(egress=egress.model_copy(update={"seen": None})))
+    assert "no guest's connections were recorded" in unseen

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from harness.inert_text import visible
 from harness.renderers.api import Report
 from harness.renderers.markdown import MarkdownRenderer, escape
+from tests.builders import cell_with_a_way_out
 from tests.renderers.sample_run import hostile_report, run_info, sample_report
 
 
@@ -82,3 +83,11 @@ def test_escaped_text_stays_in_its_place_of_a_table(text: str) -> None:
     shown = cmarkgfm.github_flavored_markdown_to_html(table)
     assert shown.count("<td>") == 2
     assert "<td>end</td>" in shown
+
+
+def test_the_head_says_what_guests_could_reach_and_only_when_they_could() -> None:
+    open_matrix = sample_report().matrix.model_copy(update={"cells": (cell_with_a_way_out(),)})
+    shown = text(Report(matrix=open_matrix))
+    assert "Guests could reach quotes.example.kr:443, test.internal:8443, cloud.example.com:443" in shown
+    assert "Vendors' clouds were open: a\\-cloud \\(defender\\)." in shown
+    assert "Guests could reach" not in text(sample_report())

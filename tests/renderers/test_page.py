@@ -26,6 +26,7 @@ from harness.renderers.api import Report
 from harness.renderers.grid import GROUPS, causes, sections
 from harness.renderers.page import PageRenderer, words
 from harness.verdict import Outcome
+from tests.builders import cell_with_a_way_out
 from tests.renderers.sample_run import HOSTILE, hostile_report, png, run_info, sample_report
 
 HERE = Path(__file__).parent.parent.parent / "harness" / "renderers"
@@ -811,3 +812,37 @@ def test_it_prints_the_matrix_or_the_open_cell(browser: Browser, files: dict[str
     assert not visit.page.locator(".grid").first.is_visible()
     assert visit.page.locator("#panel").is_visible()
     visit.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "language"), [(1440, "en-US"), (390, "ko-KR")])
+def test_the_way_out_is_shown_for_the_run_and_in_each_cell_that_had_one(
+    browser: Browser, tmp_path: Path, width: int, language: str
+) -> None:
+    path = tmp_path / "out.html"
+    evil = "<img src=x>.example:80"
+    cell = cell_with_a_way_out()
+    assert cell.egress is not None
+    assert cell.egress.seen is not None
+    refused = cell.egress.seen.refused[0].model_copy(update={"target": evil})
+    seen = cell.egress.seen.model_copy(update={"refused": (refused,)})
+    hostile = cell.model_copy(update={"egress": cell.egress.model_copy(update={"seen": seen})})
+    path.write_bytes(PageRenderer().render(Report(matrix=matrix_of_cells(hostile))))
+    visit = Visit(browser, path, language=language, width=width)
+    head = visit.page.locator("header").inner_text()
+    assert "quotes.example.kr:443, test.internal:8443, cloud.example.com:443" in head
+    assert "a-cloud (defender)" in head
+    visit.page.locator(".c").first.click()
+    shown = shown_in(visit.page)
+    for fact in ("quotes.example.kr:443", "test.internal:8443", "a-cloud", "Connection refused", evil, "1,200"):
+        assert fact in shown, fact
+    assert visit.fits()
+    panel = "document.querySelector('#panel')"
+    assert visit.page.evaluate(f"{panel}.scrollWidth <= {panel}.clientWidth")
+    assert visit.page.locator("#panel .p-body img").count() == 0
+    visit.close()
+
+
+def test_a_page_without_a_way_out_says_nothing_of_one() -> None:
+    assert 'data-w="out"' not in page_of(sample_report())
+    assert 'data-w="out"' in page_of(Report(matrix=matrix_of_cells(cell_with_a_way_out())))

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from harness.deadline import Deadline
 from harness.errors import LabError
 from harness.image import Image
 from harness.protection import Layer, Protection
 from harness.providers.api import Arm, Endpoint, Fitness, FoundImage, FrozenLayer, KeptLayer, MadeImage
 from harness.providers.build_command import BuildToolMissing
 from harness.providers.image_files import ImageFiles
-from harness.providers.qemu import freeze, shelf
+from harness.providers.qemu import freeze, shelf, way_out
 from harness.providers.qemu.provider import QemuProvider
 from harness.providers.qemu.recipe import template_recipe
 from harness.providers.qemu.template import TemplateDamaged, find, load
 from harness.providers.qemu.tools import qemu_version
 from harness.providers.qemu.ways import connect
-from harness.transports.api import Transport
+from harness.transports.api import Transport, Wire
 
 
 class QemuKit:
@@ -29,6 +30,10 @@ class QemuKit:
     def connect(self, endpoint: Endpoint) -> Transport:
         """Open a way into a virtual machine; see ``ProviderKit.connect``."""
         return connect(endpoint)
+
+    def carry(self, endpoint: Endpoint, argv: Sequence[str], *, transport: Transport, deadline: Deadline) -> Wire:
+        """Start a program on a port of the machine; see ``CarriesWayOut.carry``."""
+        return way_out.carry(endpoint, argv, transport=transport, deadline=deadline)
 
     def find(self, folder: Path, *, like: Path | None = None) -> FoundImage | None:
         """Find the template of exactly these files; see ``ProviderKit.find``."""
