@@ -91,10 +91,10 @@ def damaged() -> tuple[Fitness, ...]:
     fix = "hts-compat image prune --yes; then 'image freeze', where its cells shall begin as fast as before"
     return tuple(
         Fitness(
-            name="damaged layer",
+            name="layer",
             ok=False,
             needed=False,
-            detail=f"{layer.made_as(folder).name}: {_why(folder)}",
+            detail=f"{layer.made_as(folder).name} was put aside. {_why(folder)}",
             fix=fix,
         )
         for folder in _folders()

@@ -122,10 +122,11 @@ def test_the_machine_says_what_was_put_aside_until_it_is_deleted(parent: Templat
     assert shelf.damaged() == ()
     strike(made, STATE, "cut")
     assert kit.layer(image_of(parent), UP) is None
-    (said,) = [fit for fit in kit.provider.check() if fit.name == "damaged layer"]
+    (said,) = [fit for fit in kit.provider.check() if fit.name == "layer"]
     assert not said.ok
     assert not said.needed
-    assert said.detail == f"{made.folder.name}: The file 'state' of the template 'reference-vm' is missing or changed."
+    why = "The file 'state' of the template 'reference-vm' is missing or changed."
+    assert said.detail == f"{made.folder.name} was put aside. {why}"
     assert "image prune" in said.fix
     assert kit.remove(f".{made.folder.name}.damaged")
     assert shelf.damaged() == ()
