@@ -1,8 +1,9 @@
 """What a virtual machine that is ready costs: from wanting a guest to its agent's first reply and a command's output.
 
 Usage: ``python benchmarks/bench_clone.py [--json] [--quick] [--rounds N]``. Needs QEMU and the template of
-``reference-vm``; libvirt (``libvirtd``, ``virsh``) where it is to be compared with. Two guests: the template (``own``),
-and one of 4 GiB that is made of the template's disk, frozen here and has touched 1.5 GiB (``4g``). For each, in turn:
+``reference-vm``; libvirt (``libvirtd``, ``virsh``) where it is to be compared with. Three guests: the template
+(``own``), and two that are made of the template's disk and frozen here: one of 512 MiB (``512m``), one of 4 GiB that
+has touched 1.5 GiB (``4g``). For each, in turn:
 
 - ``clone``: overlay, process, restored state, memory of a sealed memfd mapped privately (what a lease does);
 - ``file``: the same with the memory's file mapped, as without a process that holds the template;
@@ -58,8 +59,8 @@ Metric = dict[str, object]
 T = TypeVar("T")
 
 RUN = f"bench-{os.getpid()}"
-TOUCHED_MIB = 1536
-BIG_MIB = 4096
+#: Guests that are frozen here: memory and what they have touched of it, in MiB.
+SIZES = {"512m": (512, 0), "4g": (4096, 1536)}
 ROUNDS, QUICK_ROUNDS = 20, 3
 #: What takes seconds is measured in every so many-th round.
 SLOW_EVERY = 4
@@ -118,14 +119,23 @@ class Subject:
 # --- ways to a guest --------------------------------------------------------------------------------------------------
 
 
-def asked(socket: Path, nonce: str | None, began: float) -> Took:
-    """Greet a guest as the provider does, then have a first command's output; give both since ``began``."""
-    if nonce is None:  # booted just now, it has no template
-        way_in = first_way_in(socket)
-        way_in.greet(clock_s=time.time(), file="/proc/uptime", deadline=limit())
-        way_in.close()
+def asked(socket: Path, nonce: str | None, began: float, *, paused: RunningMachine | None = None) -> Took:
+    """Greet a guest as the provider does, then have a first command's output; give both since ``began``.
+
+    Args:
+        socket: Its agent's.
+        nonce: None for a guest that was booted just now and has no template.
+        began: When it was wanted.
+        paused: The machine, when it stands still and is to go on.
+    """
+    if paused is not None and nonce is not None:
+        provider.wake(paused, str(socket), nonce, limit())
     else:
-        provider.greet(str(socket), nonce, limit())
+        way_in = first_way_in(socket)
+        shown = way_in.greet(clock_s=time.time(), file=NONCE_FILE if nonce else "/proc/uptime", deadline=limit())
+        way_in.close()
+        if nonce is not None and shown.stdout.decode().strip() != nonce:
+            raise SystemExit("another guest answers than was wanted")
     reply = time.perf_counter() - began
     way_in = first_way_in(socket)
     try:
@@ -161,25 +171,21 @@ def paused(subject: Subject, *, memory: str | None = None) -> Iterator[tuple[Run
 def by_clone(subject: Subject, *, memory: str | None = None) -> Took:
     began = time.perf_counter()
     with paused(subject, memory=memory) as (machine, places):
-        provider.go_on(machine, limit())
-        return asked(places.agent_socket, subject.nonce, began)
+        return asked(places.agent_socket, subject.nonce, began, paused=machine)
 
 
 def by_paused(subject: Subject) -> Took:
     with paused(subject) as (machine, places):
         began = time.perf_counter()
-        provider.go_on(machine, limit())
-        return asked(places.agent_socket, subject.nonce, began)
+        return asked(places.agent_socket, subject.nonce, began, paused=machine)
 
 
 def by_spare(subject: Subject) -> Took:
     with paused(subject) as (machine, places):
-        provider.go_on(machine, limit())
-        asked(places.agent_socket, subject.nonce, time.perf_counter())
+        asked(places.agent_socket, subject.nonce, time.perf_counter(), paused=machine)
         machine.monitor.command("stop", deadline=limit())
         began = time.perf_counter()
-        provider.go_on(machine, limit())
-        return asked(places.agent_socket, subject.nonce, began)
+        return asked(places.agent_socket, subject.nonce, began, paused=machine)
 
 
 class OrdinaryMachine(RunningMachine):
@@ -223,8 +229,7 @@ def by_migrate(subject: Subject) -> Took:
             machine.monitor.command("migrate-incoming", {"uri": "fd:state"}, deadline=limit())
             machine.monitor.await_migration(deadline=limit())
             await_paused(machine)
-            provider.go_on(machine, limit())
-            return asked(places.agent_socket, subject.nonce, began)
+            return asked(places.agent_socket, subject.nonce, began, paused=machine)
         finally:
             machine.end()
 
@@ -314,9 +319,10 @@ def own(template: Template, held: Held, work: Path) -> Subject:
     )
 
 
-def big(template: Template, work: Path, stack: ExitStack, metrics: dict[str, Metric]) -> Subject:
-    """Boot the template's disk with 4 GiB, touch some, and freeze that."""
-    hardware = replace(template.hardware, memory_mib=BIG_MIB)
+def of_another_size(name: str, template: Template, work: Path, stack: ExitStack, metrics: dict[str, Metric]) -> Subject:
+    """Boot the template's disk with so much memory, touch some, and freeze that."""
+    memory_mib, touched_mib = SIZES[name]
+    hardware = replace(template.hardware, memory_mib=memory_mib)
     link_or_copy(template.file(BASE), work / BASE)
     nonce = secrets.token_hex(16)
 
@@ -325,13 +331,13 @@ def big(template: Template, work: Path, stack: ExitStack, metrics: dict[str, Met
         make_overlay(Path(BASE), work / DISK)
         memory = os.memfd_create("bench", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         stack.callback(os.close, memory)
-        os.ftruncate(memory, BIG_MIB << 20)
+        os.ftruncate(memory, memory_mib << 20)
         with clone.spot(RUN) as spot:
             places = spot.places(memory=path_of(memory), shared=True, disk=work / DISK)
             machine = RunningMachine(hardware, places, incoming=False, deadline=limit())
             try:
-                took = made_ready(places.agent_socket, nonce, touched_mib=TOUCHED_MIB)
-                metrics["4g_boot_desktop_s"] = metric(took, "s")
+                took = made_ready(places.agent_socket, nonce, touched_mib=touched_mib)
+                metrics[f"{name}_boot_desktop_s"] = metric(took, "s")
                 machine.monitor.command("stop", deadline=limit())
                 write_state(machine, work / STATE, whole=False)
                 machine.monitor.command("quit", deadline=limit())
@@ -345,7 +351,7 @@ def big(template: Template, work: Path, stack: ExitStack, metrics: dict[str, Met
     copy_sparsely(memory, work / MEMORY)
     return other_forms(
         Subject(
-            name="4g",
+            name=name,
             hardware=hardware,
             folder=work,
             memory=path_of(memory),
@@ -482,7 +488,7 @@ def measured(subject: Subject, template: Template, *, rounds: int, absent: dict[
         if lacking:
             absent["libvirt"] = f"not installed ({lacking})"
         else:
-            touched = TOUCHED_MIB if subject.hardware.memory_mib == BIG_MIB else 0
+            touched = SIZES.get(subject.name, (0, 0))[1]
             try:
                 guest, nonce = stack.enter_context(libvirt_subject(subject.hardware, template, touched_mib=touched))
             except (RuntimeError, HarnessError, NoDesktop) as error:
@@ -502,8 +508,7 @@ def measured(subject: Subject, template: Template, *, rounds: int, absent: dict[
 def private_mib(subject: Subject) -> tuple[float, float]:
     """Give the private memory and the proportional share of a clone that has answered and idles, in MiB."""
     with paused(subject) as (machine, places):
-        provider.go_on(machine, limit())
-        asked(places.agent_socket, subject.nonce, time.perf_counter())
+        asked(places.agent_socket, subject.nonce, time.perf_counter(), paused=machine)
         time.sleep(IDLE_S)
         return memory_of(machine)
 
@@ -528,8 +533,7 @@ def many(subject: Subject) -> tuple[float, float, float]:
         share = sum(memory_of(machine)[1] for machine, _ in given)
 
         def answer(one: tuple[RunningMachine, Places]) -> None:
-            provider.go_on(one[0], limit())
-            asked(one[1].agent_socket, subject.nonce, began)
+            asked(one[1].agent_socket, subject.nonce, began, paused=one[0])
 
         list(pool.map(answer, given))
         return restored, time.perf_counter() - began, share
@@ -601,7 +605,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds instead of {ROUNDS}")
     parser.add_argument("--rounds", type=int, help="so many rounds")
-    parser.add_argument("--only", choices=("own", "4g"), help="one guest instead of both")
+    parser.add_argument("--only", nargs="+", choices=("own", *SIZES), help="these guests instead of all")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
@@ -615,12 +619,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         held = Held(template)
         metrics["load_template_s"] = metric(time.perf_counter() - began, "s")
         stack.callback(held.close)
-        for name in ("own", "4g"):
-            if given.only not in {None, name}:
-                continue
+        for name in given.only or ("own", *SIZES):
             note(f"{name}: making its forms")
             (work / name).mkdir()
-            subject = own(template, held, work / name) if name == "own" else big(template, work / name, stack, metrics)
+            try:
+                subject = (
+                    own(template, held, work / name)
+                    if name == "own"
+                    else of_another_size(name, template, work / name, stack, metrics)
+                )
+            except (NoDesktop, HarnessError) as error:
+                absent[name] = f"its desktop did not come up ({type(error).__name__} {error})"
+                continue
             metrics |= metrics_of(name, measured(subject, template, rounds=rounds, absent=absent))
             private, share = private_mib(subject)
             metrics[f"{name}_idle_private"] = metric(private, "MiB", goal=PRIVATE_GOAL_MIB)
@@ -634,7 +644,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "system": platform.platform(),
         "qemu": qemu_version(),
         "accelerator": template.about.accelerator,
-        "guests": f"own {template.about.memory_mib} MiB, 4g {BIG_MIB} MiB with {TOUCHED_MIB} MiB touched",
+        "guests": ", ".join(
+            [f"own {template.about.memory_mib} MiB"]
+            + [f"{name} {size} MiB with {touched} MiB touched" for name, (size, touched) in SIZES.items()]
+        ),
+        "processors": template.about.cpus,
         "rounds": rounds,
         "slow_rounds": -(-rounds // SLOW_EVERY),
         "load_before": round(load_before, 2),

@@ -262,6 +262,7 @@ def measure(providers: Sequence[str], *, cells: int, trace: bool) -> dict[str, o
         for lab in labs:
             stack.callback(lab.close)
             lab.warm_up()
+            lab.one()  # a layer of its product is another template, and loaded with its first guest
         for turn in range(cells):
             for lab in labs if turn % 2 == 0 else reversed(labs):
                 ones[lab.provider].append(lab.one())

@@ -33,6 +33,10 @@ BUSY_S, BUSY_EVERY_S = 10.0, 0.2
 #: A script that waits until the deadline begins some time after us, and answers some time after it.
 SCRIPT_GRACE_S = 5.0
 
+#: The longest pause between two looks whether a stand-in server listens. In an emulated machine each look delays what
+#: it waits for: 17 looks were made until the demo's stood.
+SERVICE_LOOK_S = 0.4
+
 
 class WineSystem:
     """A reference guest behind any transport."""
@@ -167,9 +171,14 @@ class WineSystem:
         if not (made.ok and started.ok):
             msg = f"The stand-in server '{service.name}' could not be started in the guest."
             raise LabError(msg, detail=started.stderr[-2000:].decode("utf-8", "replace"))
-        for _ in deadline.sooner(20.0).poll(0.05):
+        within, look_s = deadline.sooner(20.0), 0.05
+        while True:
             if service.ready.tcp in look.listening_ports(self.observe({"tcp": True}, deadline=deadline)):
                 return
+            if within.expired:
+                break
+            time.sleep(min(look_s, within.remaining_s))
+            look_s = min(look_s * 2, SERVICE_LOOK_S)
         log, _cut = self._transport.pull(f"{folder}/service.log", deadline=deadline)
         msg = f"The stand-in server '{service.name}' does not listen on port {service.ready.tcp}."
         raise LabError(msg, detail=log[-2000:].decode("utf-8", "replace"))

@@ -6,7 +6,7 @@ What carries the bytes is a ``Wire``: a Docker exec's hijacked connection, a vir
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from harness.deadline import Deadline
@@ -43,31 +43,37 @@ class AgentTransport(FilesByPrograms):
         )
         return result_of(reply, argv)
 
-    def greet(self, *, clock_s: float | None, file: str, deadline: Deadline) -> CommandResult:
+    def greet(
+        self, *, clock_s: float | None, file: str, deadline: Deadline, sent: Callable[[], None] = lambda: None
+    ) -> CommandResult:
         """Set the guest's clock and take a small file, without starting a program: what is asked of a clone first.
 
         Args:
             clock_s: Seconds since 1970; None leaves the clock as it is.
             file: Path in the guest; its bytes are the result's ``stdout``.
             deadline: Bounds it.
+            sent: Called when the greeting is on its way: a guest that stands still is let go on by it.
 
         Raises:
             GuestUnreachable: No answer in time, or nobody is there.
         """
         first = encode_greeting(self._number + 1, clock_s=clock_s, file=file)
-        return self._exchange((first,), deadline, "The guest did not answer to a first greeting.").result
+        return self._exchange((first,), deadline, "The guest did not answer to a first greeting.", sent=sent).result
 
     def close(self) -> None:
         """Let go of the connection; the agent then ends what it runs."""
         self._wire.close()
 
-    def _exchange(self, pieces: Iterable[bytes], deadline: Deadline, late: str) -> Reply:
+    def _exchange(
+        self, pieces: Iterable[bytes], deadline: Deadline, late: str, *, sent: Callable[[], None] = lambda: None
+    ) -> Reply:
         """Send one request and wait for its reply; ``late`` says what it means when none comes in time."""
         self._number += 1
         patience = Deadline(deadline.at_s + AGENT_GRACE_S)
         try:
             for piece in pieces:
                 self._wire.send(piece, patience=patience)
+            sent()
             while (reply := self._replies.next_reply(self._number)) is None:
                 self._replies.feed(self._wire.receive(patience=patience))
         except TimeoutError as error:

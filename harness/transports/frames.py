@@ -14,6 +14,9 @@ from harness.transports.api import OUTPUT_CAP_BYTES, CommandResult
 
 MAX_HEADER_BYTES = 64 * 1024
 
+#: A file that is asked for with a greeting is small: the agent makes room for so much before it reads.
+GREETING_CAP_BYTES = 4096
+
 
 class ProtocolError(Exception):
     """The agent's bytes are not a reply."""
@@ -49,10 +52,16 @@ def encode_request(
     return json.dumps(header if pipe is None else header | {"pipe": pipe}).encode() + b"\n"
 
 
-def encode_greeting(number: int, *, clock_s: float | None, file: str, cap: int = OUTPUT_CAP_BYTES) -> bytes:
-    """Give the request that starts no program: set the guest's clock (seconds since 1970), give a small file."""
-    header = {"id": number, "greet": True, "clock": clock_s, "file": file, "cap": cap}
-    return json.dumps(header).encode() + b"\n"
+def encode_greeting(number: int, *, clock_s: float | None, file: str, cap: int = GREETING_CAP_BYTES) -> bytes:
+    """Give the request that starts no program: set the guest's clock (seconds since 1970), give a small file.
+
+    Raises:
+        ValueError: The path has a line's end in it.
+    """
+    if "\n" in file:
+        raise ValueError(file)
+    clock = "-" if clock_s is None else f"{clock_s:.6f}"
+    return f"greet {number} {clock} {cap} {file}\n".encode()
 
 
 class ReplyReader:

@@ -50,10 +50,11 @@ def test_a_request_is_one_line_of_json_before_its_input() -> None:
     }
 
 
-def test_a_greeting_is_one_line_of_json_and_names_no_program() -> None:
-    sent = encode_greeting(7, clock_s=1.5, file="/run/nonce", cap=10)
-    assert sent.endswith(b"\n")
-    assert json.loads(sent) == {"id": 7, "greet": True, "clock": 1.5, "file": "/run/nonce", "cap": 10}
+def test_a_greeting_is_one_line_and_names_no_program() -> None:
+    assert encode_greeting(7, clock_s=1.5, file="/run/a nonce", cap=10) == b"greet 7 1.500000 10 /run/a nonce\n"
+    assert encode_greeting(7, clock_s=None, file="/run/nonce", cap=10) == b"greet 7 - 10 /run/nonce\n"
+    with pytest.raises(ValueError, match="second"):
+        encode_greeting(7, clock_s=None, file="/run/nonce\nsecond", cap=10)
 
 
 replies = st.builds(

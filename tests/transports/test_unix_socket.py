@@ -135,3 +135,16 @@ def test_the_late_answer_to_a_connection_that_was_given_up_answers_no_other(
     monkeypatch.undo()
     with agent_that(once(frame()), tmp_path / "agent") as way_in, pytest.raises(GuestUnreachable):
         way_in.run(["/bin/true"], deadline=Deadline.after(20))
+
+
+def test_a_guest_that_stands_still_is_greeted_before_it_is_let_go_on(tmp_path: Path) -> None:
+    """It answers only behind both: waiting for its answer first would be for ever."""
+    goes_on = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        assert goes_on.wait(10)
+        connection.sendall(frame(out=5) + b"nonce")
+
+    with agent_that(answer, tmp_path / "agent") as way_in:
+        told = way_in.greet(clock_s=None, file="/nonce", deadline=Deadline.after(20), sent=goes_on.set)
+    assert told.stdout == b"nonce"

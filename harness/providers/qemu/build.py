@@ -11,7 +11,8 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,8 +125,7 @@ def _freeze(hardware: Hardware, folder: Path, nonce: str, report: Report) -> Non
         places = spot.places(memory=str(folder / MEMORY), shared=True, disk=folder / DISK)
         machine = clone.RunningMachine(hardware, places, incoming=False, deadline=limit.sooner(60.0))
         try:
-            with machine.watched():
-                _await_desktop(places.agent_socket, nonce, limit)
+            with machine.watched(), _desktop_up(places.agent_socket, nonce, limit):
                 report(f"freeze: desktop up after {time.monotonic() - began:.1f} s")
                 write_state(machine, folder / STATE, Deadline.after(FREEZE_S))
         except GuestUnreachable as error:
@@ -137,8 +137,13 @@ def _freeze(hardware: Hardware, folder: Path, nonce: str, report: Report) -> Non
             machine.end()
 
 
-def _await_desktop(socket: Path, nonce: str, limit: Deadline) -> None:
-    """Wait for the session, run a Windows program so that the next starts warm, and leave the nonce in memory."""
+@contextmanager
+def _desktop_up(socket: Path, nonce: str, limit: Deadline) -> Iterator[None]:
+    """Wait for the session, run a Windows program so that the next starts warm, and leave the nonce in memory.
+
+    The connection lasts as long as the context: an agent that was frozen while it waited for a request has least to do
+    until it answers a clone's first.
+    """
     way_in = UnixSocketTransport(str(socket))
     try:
         for _ in limit.poll(0.2):
@@ -151,6 +156,7 @@ def _await_desktop(socket: Path, nonce: str, limit: Deadline) -> None:
         way_in.run(_FIRST_PROGRAM, user="trader", deadline=limit)
         way_in.push(nonce.encode(), template.NONCE_FILE, deadline=limit)
         way_in.run(["/bin/sync"], deadline=limit)
+        yield
     finally:
         way_in.close()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -20,7 +21,7 @@ from harness.providers.api import Arm, Endpoint, FrozenLayer
 from harness.providers.build_command import Report
 from harness.providers.qemu import clone, layer, template
 from harness.providers.qemu.build import FREEZE_S, write_state
-from harness.providers.qemu.provider import go_on, greet, restore
+from harness.providers.qemu.provider import restore, wake
 from harness.providers.qemu.template import (
     BASE,
     DISK,
@@ -132,25 +133,26 @@ def _run(parent: Template, folder: Path, nonce: str, arm: Arm, report: Report) -
         try:
             with machine.watched():
                 restore(machine, parent.file(STATE), limit)
-                go_on(machine, limit)
                 socket = str(places.agent_socket)
-                greet(socket, parent.about.nonce, limit)
+                wake(machine, socket, parent.about.nonce, limit)
                 began = time.monotonic()
                 planted = arm(Endpoint(transport=UNIX_SOCKET, address=socket), limit)
                 report(f"layer: set up in {time.monotonic() - began:.1f} s")
-                _leave(socket, nonce, limit)
-                write_state(machine, folder / STATE, Deadline.after(FREEZE_S))
+                with _left(socket, nonce, limit):
+                    write_state(machine, folder / STATE, Deadline.after(FREEZE_S))
         finally:
             machine.end()
     return planted
 
 
-def _leave(socket: str, nonce: str, limit: Deadline) -> None:
-    """Leave the layer's own nonce in the guest's memory, and its disk written."""
+@contextmanager
+def _left(socket: str, nonce: str, limit: Deadline) -> Iterator[None]:
+    """Leave the layer's own nonce in memory, and the disk written; stay connected, as ``build`` does."""
     way_in = UnixSocketTransport(socket)
     try:
         way_in.push(nonce.encode(), NONCE_FILE, deadline=limit)
         way_in.run(["/bin/sync"], deadline=limit)
+        yield
     finally:
         way_in.close()
 

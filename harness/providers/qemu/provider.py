@@ -104,8 +104,7 @@ class _Clone:
 
     def go_on(self, deadline: Deadline) -> None:
         """Let it go on and hear its first answer."""
-        go_on(self.machine, deadline)
-        greet(self._socket, self._nonce, deadline)
+        wake(self.machine, self._socket, self._nonce, deadline)
 
     def warm_up(self, deadline: Deadline) -> None:
         """Start a first program in it: under TCG no code is translated before it runs."""
@@ -286,15 +285,19 @@ def go_on(machine: clone.RunningMachine, deadline: Deadline) -> None:
     machine.monitor.command("cont", deadline=deadline)
 
 
-def greet(socket: str, nonce: str, deadline: Deadline) -> None:
-    """Set the clock, which stood since the template was frozen, and see that the guest is the template's clone.
+def wake(machine: clone.RunningMachine, socket: str, nonce: str, deadline: Deadline) -> None:
+    """Let a paused clone go on, set its clock, which stood meanwhile, and see that it is the template's clone.
+
+    It is greeted before it goes on, so that this is the first that it finds to do.
 
     Raises:
         LabError: It is none, or does not answer.
     """
     way_in = UnixSocketTransport(socket)
     try:
-        result = way_in.greet(clock_s=time.time(), file=NONCE_FILE, deadline=deadline)
+        result = way_in.greet(
+            clock_s=time.time(), file=NONCE_FILE, deadline=deadline, sent=lambda: go_on(machine, deadline)
+        )
     finally:
         way_in.close()
     if not result.ok or result.stdout.decode("ascii", "replace").strip() != nonce:

@@ -123,12 +123,12 @@ def test_a_spare_that_does_not_go_on_is_replaced_by_a_new_clone(
     qemu: QemuProvider, vm_image: Image, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spare = with_a_spare(qemu, vm_image, run_id)
-    whole = provider.greet
+    whole = provider.wake
 
-    def broken(socket: str, nonce: str, deadline: Deadline) -> None:
-        whole(socket, "another" if Path(socket).parent == spare else nonce, deadline)
+    def broken(machine: clone.RunningMachine, socket: str, nonce: str, deadline: Deadline) -> None:
+        whole(machine, socket, "another" if Path(socket).parent == spare else nonce, deadline)
 
-    monkeypatch.setattr(provider, "greet", broken)
+    monkeypatch.setattr(provider, "wake", broken)
     assert Path(lease_once(qemu, vm_image, run_id)).parent != spare
     assert not spare.exists()
 

@@ -6,8 +6,9 @@ One resident agent instead of one ``docker exec`` a command: a command then cost
 Frames, both ways: one line of JSON, then the raw bytes that the line announces.
   request  {"id": N, "argv": [...], "user": NAME|null, "timeout_s": S, "cap": BYTES, "stdin": LENGTH}
            + LENGTH bytes of standard input
-  greeting {"id": N, "greet": true, "clock": SECONDS since 1970|null, "file": PATH, "cap": BYTES}
-           starts no program: sets the clock, and gives the file as the reply's first output
+  greeting greet N SECONDS|- BYTES PATH
+           starts no program: sets the clock (seconds since 1970), and gives so many bytes of the file as the
+           reply's first output. No JSON: it is a clone's first request, and a clone has to translate all that it needs
   reply    {"id": N, "exit": CODE|null, "signal": N|null, "timed_out": bool, "errno": N|null, "duration_s": S,
             "out": LENGTH, "err": LENGTH, "out_cut": bool, "err_cut": bool}
            + bytes of both outputs, in this order
@@ -31,12 +32,17 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import IO, Any, BinaryIO
 
 import desktop_user
 
 Json = dict[str, Any]
 CHUNK = 256 * 1024
+#: What is read of a program at once: as much as a pipe holds, and so little that it needs no memory map of its own.
+PIECE = 64 * 1024
+GREETING = b"greet "
 PYTHON = "/usr/bin/python3"
 HERE = os.path.dirname(os.path.abspath(__file__))
 #: Modules beside this one, each with a ``main`` that answers one request on stdin and keeps nothing for the next.
@@ -51,8 +57,12 @@ class Input:
         self._left = length
 
     def piece(self) -> bytes:
-        """Give the next bytes, waiting for them; none at the end, or when the harness has gone."""
-        data = self._requests.read1(min(self._left, CHUNK)) if self._left else b""  # type: ignore[attr-defined]
+        """Give the next bytes, waiting for them; none at the end, or when the harness has gone.
+
+        A virtio port gives 4 KiB at a time. Handed on one by one, each would be a switch to the program and back, which
+        costs an emulated machine of one processor a millisecond.
+        """
+        data = self._requests.read(min(self._left, PIECE)) if self._left else b""
         self._left = self._left - len(data) if data else 0
         return data
 
@@ -148,6 +158,7 @@ def start(argv: list[str], user: str | None, environment: dict[str, str]) -> "Fo
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        bufsize=0,  # they are read and written by their descriptors
         start_new_session=True,
         env=environment,
         cwd="/",
@@ -165,7 +176,7 @@ def pump(
     kept: dict[IO[bytes], bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
     cut = {process.stdout: False, process.stderr: False}
     rest = memoryview(stdin.piece())
-    with selectors.DefaultSelector() as selector:
+    with selectors.PollSelector() as selector:  # the kernel's part of it has run before, in a clone too
         for stream in kept:
             os.set_blocking(stream.fileno(), False)
             selector.register(stream, selectors.EVENT_READ)
@@ -196,7 +207,7 @@ def pump(
                         process.stdin.close()
                     continue
                 stream: IO[bytes] = key.fileobj  # type: ignore[assignment]
-                piece = os.read(stream.fileno(), CHUNK)
+                piece = os.read(stream.fileno(), PIECE)
                 if not piece:
                     selector.unregister(stream)
                     continue
@@ -243,28 +254,41 @@ def run(request: Json, stdin: Input) -> tuple[Json, bytes, bytes]:
     return reply, out, err
 
 
-def greet(request: Json) -> tuple[Json, bytes, bytes]:
-    """Do what is wanted of a clone first, without a program, which takes a clone longest that has run none yet."""
-    reply: Json = {"id": request["id"], "exit": 0, "duration_s": 0.0}
+def greet(line: bytes) -> bytes:
+    """Do what is wanted of a clone first, without a program; give the whole reply."""
+    _, number, clock, cap, path = line.rstrip(b"\n").split(b" ", 4)
     try:
-        if request["clock"] is not None:
-            time.clock_settime(time.CLOCK_REALTIME, float(request["clock"]))
-        descriptor = os.open(request["file"], os.O_RDONLY)
+        if clock != b"-":
+            time.clock_settime(time.CLOCK_REALTIME, float(clock))
+        descriptor = os.open(path, os.O_RDONLY)
         try:
-            return reply, os.read(descriptor, int(request["cap"])), b""
+            content = os.read(descriptor, int(cap))
         finally:
             os.close(descriptor)
     except OSError as problem:
-        return reply | {"exit": None, "errno": problem.errno or 1}, b"", str(problem).encode()
+        said = str(problem).encode()
+        reply = {"id": int(number), "exit": None, "errno": problem.errno or 1, "out": 0, "err": len(said)}
+        return json.dumps(reply).encode() + b"\n" + said
+    return b'{"id": %d, "exit": 0, "out": %d, "err": 0}\n' % (int(number), len(content)) + content
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Answer requests until the input ends."""
+def serve(
+    requests: BinaryIO,
+    replies: BinaryIO,
+    *,
+    at_work: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> None:
+    """Answer requests until the input ends; a program runs within ``at_work``."""
     while line := requests.readline(1024 * 1024):
+        if line.startswith(GREETING):
+            replies.write(greet(line))
+            replies.flush()
+            continue
         request = json.loads(line)
         stdin = Input(requests, int(request.get("stdin", 0)))
-        reply, out, err = greet(request) if request.get("greet") else run(request, stdin)
-        stdin.skip()
+        with at_work():
+            reply, out, err = run(request, stdin)
+            stdin.skip()
         reply |= {"out": len(out), "err": len(err)}
         replies.write(json.dumps(reply).encode() + b"\n" + out + err)
         replies.flush()

@@ -5,13 +5,17 @@ Mounts, the loopback device, then the desktop session is started and the agent a
 never ends: the kernel panics when it does.
 """
 
+import contextlib
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import agent
 import ways
@@ -21,6 +25,8 @@ PORT_NAME = "org.hts-compat.agent.0"
 #: else asks for them without udev.
 MODULES = ("evdev", "virtio_input", "virtio_scsi", "sr_mod", "pvpanic-pci")
 TOOLS = "/opt/hts-compat"
+#: The scheduler's best niceness.
+FIRST = -20
 
 #: What is mounted where, in order: source, target, kind, options. Source: mount(8).
 MOUNTS = (
@@ -57,23 +63,87 @@ def port() -> str:
         time.sleep(0.02)
 
 
+def bell() -> int:
+    """Give a pipe's end that SIGIO rings. What a signal is handled by here, a program does not inherit."""
+    heard, rung = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(rung, warn_on_full_buffer=False)
+    signal.signal(signal.SIGIO, lambda *_: None)
+    return heard
+
+
+def await_somebody(descriptor: int, rings: int, *, again_s: float = 1.0) -> None:
+    """Sleep until somebody who is connected to the port has written.
+
+    While nobody is connected the port hangs up, and cannot be waited for: poll(2) is over at once. But it sends SIGIO
+    when somebody comes. A guest that looked again every 10 ms instead ran code that each clone has to translate first.
+
+    Args:
+        descriptor: The port.
+        rings: Of ``bell``.
+        again_s: So often it is looked at in any case.
+
+    Source: kernel, drivers/char/virtio_console.c (``send_sigio_to_port``); fcntl(2), F_SETOWN, O_ASYNC.
+    """
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)  # before the first look, or one who comes is missed
+    try:
+        while True:
+            events = poller.poll(1000)
+            if not events:
+                continue
+            if not events[0][1] & select.POLLHUP:
+                return
+            select.select([rings], [], [], again_s)
+            with contextlib.suppress(BlockingIOError):
+                os.read(rings, 4096)
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)  # each piece of a request would ring
+
+
+def come_first() -> None:
+    """Let the agent run before whatever else wants to, so that it is the first that runs when a clone goes on.
+
+    Programs that it starts are ordinary ones. Source: sched(7), SCHED_RESET_ON_FORK; setpriority(2).
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, FIRST)
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+
+
+@contextlib.contextmanager
+def as_all_others() -> Iterator[None]:
+    """Run as all others do meanwhile: a program whose output is read by who comes first stops at each piece of it."""
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, FIRST)
+
+
 def serve(device: str) -> None:
     """Answer whoever is connected to the port, one connection after the other, for ever."""
     agent.load_scripts()  # once, before the machine is frozen
+    come_first()
+    rings = bell()
     descriptor = os.open(device, os.O_RDWR)
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
+    # Kept from one connection to the next: each new one would cost a clone code that it has to translate first.
+    streams: tuple[BinaryIO, BinaryIO] | None = None
     while True:
-        # Nobody is connected while the port hangs up; a read then gives nothing, and ends at once.
-        events = poller.poll(1000)
-        if not events or events[0][1] & select.POLLHUP:
-            time.sleep(0.01)
-            continue
-        with os.fdopen(os.dup(descriptor), "rb") as requests, os.fdopen(os.dup(descriptor), "wb") as replies:
-            try:
-                agent.serve(requests, replies)
-            except (OSError, ValueError) as problem:
-                print(f"agent: {problem}", file=sys.stderr, flush=True)
+        await_somebody(descriptor, rings)
+        if streams is None:
+            streams = os.fdopen(os.dup(descriptor), "rb"), os.fdopen(os.dup(descriptor), "wb")
+        try:
+            agent.serve(*streams, at_work=as_all_others)
+        except (OSError, ValueError) as problem:
+            print(f"agent: {problem}", file=sys.stderr, flush=True)
+            for stream in streams:  # half of a request may be left in them
+                with contextlib.suppress(OSError):
+                    stream.close()
+            streams = None
 
 
 def main() -> None:
