@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.image import Image
+from harness.providers.qemu import disc, layer
 from harness.providers.qemu.provider import DISC_FROM_BYTES, QemuProvider
 from harness.rig import ROOT, image_at
 from harness.systems.wine import WineSystem
@@ -110,6 +111,8 @@ def measure(sizes_mib: list[int], rounds: int) -> dict[str, list[Took]]:
                 one = delivered(provider, image, content, digest.hexdigest(), by_disc=way != "port")
                 took[f"{way}_{mib}"].append(one)
                 print(f"{way}_{mib}: {one.seconds:.2f} s, {one.private_mib} MiB", file=sys.stderr)
+            kept = disc.folder_of(digest.hexdigest())
+            layer.delete(kept, kept / disc.ABOUT)  # nobody wants it again
     provider.close()
     return took
 
