@@ -78,7 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=int, metavar="SEED", help="make one cell again, and say what struck it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(arguments)
-    _quiet()
     if asked.only is not None:
         ran = run_seed(asked.only)
         print(ran.line, *ran.struck, sep="\n  ")
@@ -95,4 +94,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    _quiet()
     sys.exit(main())

@@ -332,7 +332,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=int, metavar="N", help="the N-th case of the seed alone")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="keep what is done there, and do not do it again")
     asked = parser.parse_args(arguments)
-    logging.disable(logging.CRITICAL)
     lab = Lab(asked.provider)
     drawn = cases(lab.cells, many=asked.cells, seed=asked.seed, blows=lab.blows)
     done = struck_all(
@@ -367,4 +366,5 @@ def struck_all(
 
 
 if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)  # of this process, and so not in main(), which tests call
     sys.exit(main())
