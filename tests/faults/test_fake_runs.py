@@ -17,8 +17,8 @@ CUT = range(60)
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
-    logging.getLogger("harness").setLevel(logging.CRITICAL)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="harness")
 
 
 def well_judged(ran: Ran) -> bool:
