@@ -231,6 +231,17 @@ class Egress(Frozen):
         return self.model_copy(update={"vendor_clouds": clouds})
 
 
+def opened_in(egress: Egress) -> str:
+    """Say in one line what is open, each cloud by its name.
+
+    Example:
+        >>> opened_in(Egress(hosts=("a.kr:443",)))
+        'a.kr:443'
+    """
+    clouds = (f"cloud '{cloud.name}' of {cloud.product} ({', '.join(cloud.hosts)})" for cloud in egress.vendor_clouds)
+    return "; ".join(part for part in (", ".join((*egress.hosts, *egress.private_hosts)), *clouds) if part)
+
+
 def why_not_there(permit: Permit, address: Address) -> str | None:
     """Say why a pair is not reached at the address that its name leads to; None when it is.
 

@@ -17,6 +17,7 @@ from harness.egress import (
     VendorCloud,
     host_in,
     is_private,
+    opened_in,
     pair_in,
     why_never,
     why_not_there,
@@ -112,6 +113,11 @@ def test_a_cloud_is_open_to_its_own_product_alone() -> None:
     assert both.for_product("clamav") == both
     assert both.for_product("none") == Egress(hosts=("a.kr:1",))
     assert Egress(vendor_clouds=(CLOUD,)).for_product("none") is None
+
+
+def test_what_is_open_is_said_in_one_line() -> None:
+    assert opened_in(Egress(hosts=("a.kr:1",), private_hosts=("b.kr:2",))) == "a.kr:1, b.kr:2"
+    assert opened_in(Egress(vendor_clouds=(CLOUD,))) == "cloud 'a-cloud' of clamav (cloud.example.com:443)"
 
 
 def test_a_pair_is_open_for_what_it_was_named_for_and_only_at_its_port() -> None:

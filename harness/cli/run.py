@@ -16,6 +16,7 @@ from harness.as_test import as_test, waivers_for
 from harness.cli import say
 from harness.cli.github import GitHub, github
 from harness.cli.progress import progress
+from harness.egress import opened_in
 from harness.errors import HarnessError, InputError
 from harness.gate import Policy
 from harness.images import Images
@@ -154,6 +155,8 @@ def run_and_report(asked: Asked, policy: Policy | None = None) -> Ran:
         else:
             run_id = new_run_id(plan.suite.name, datetime.now(UTC))
         rig = make_rig(asked.provider, loaded)
+        if plan.suite.egress is not None:
+            say.note(f"way out: {opened_in(plan.suite.egress)}")
         options = Options(
             run_id=run_id,
             jobs=asked.jobs or plan.suite.jobs,

@@ -44,6 +44,8 @@ HEAD_S, DIAL_S, WIRE_S = 10.0, 10.0, 30.0
 LINGER_S, END_S = 10.0, 5.0
 #: Bytes that one attempt may move, both ways together.
 MAX_BYTES = 1024**3
+#: How many of a name's addresses are tried.
+MAX_ADDRESSES = 4
 _PIECE_BYTES = 64 * 1024
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -236,6 +238,9 @@ class RecordingProxy:
         """Record a connection and serve it, the lock held; True when there is no room for it."""
         if len(self._entries) >= MAX_CONNECTIONS or self._closing:
             self._uncounted += 1
+            if self._uncounted > MAX_CONNECTIONS:
+                msg = "it opens connections without end"
+                raise FrameError(msg)
             return True
         entry = _Entry(began_s=time.monotonic(), step=self._step())
         self._entries.append(entry)
@@ -297,7 +302,9 @@ class RecordingProxy:
             if why is not None:
                 # One address that it must not have is enough: the next look may give that one first.
                 raise _Forbidden(why)
-        for text in addresses:
+        for text in addresses[:MAX_ADDRESSES]:
+            if self._closing:
+                break
             try:
                 connected = self._dialer(text, pair.port)
             except OSError as error:

@@ -24,6 +24,7 @@ import yaml
 from harness import look
 from harness.attempt import Attempt, MemoryBlobs, from_jsonl, to_jsonl
 from harness.build_file import build_from_file
+from harness.egress import pair_in
 from harness.errors import InputError
 from harness.evidence import decode, evidence_of
 from harness.image import Image
@@ -41,6 +42,8 @@ from harness.renderers.explain import explain
 from harness.rig import ROOT
 from harness.stores.memory import MemoryStore
 from harness.transports.frames import ProtocolError, ReplyReader
+from harness.way_out.channels import Frame, FrameError, FrameKind, FrameReader, encode
+from harness.way_out.proxy_request import BadRequest, read_request
 from harness.written import tried, written
 from harness.yaml_files import load_expectations, load_image_definition, load_policy, load_scenario, load_signature_sets
 from tests.builders import NOON, make_plan, sha256_of
@@ -65,6 +68,41 @@ def _answers(raw: bytes) -> None:
     for reader in READERS.values():
         with contextlib.suppress(look.LookError):
             reader(raw)
+
+
+_PROXY_REQUESTS = [
+    b"CONNECT a.kr:443 HTTP/1.1\r\nHost: a.kr:443\r\n\r\n",
+    b"POST http://a.kr:80/x?y HTTP/1.1\r\nHost: a.kr\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",
+    b"GET http://[2606:4700::1]/ HTTP/1.0\r\n\r\n",
+]
+
+
+def _proxy_request(raw: bytes) -> None:
+    try:
+        request = read_request(raw)
+    except BadRequest:
+        return
+    if request is None:
+        return
+    assert pair_in(request.pair.text) == request.pair
+    assert raw[: request.size_bytes].endswith(b"\r\n\r\n")
+    assert b"\n" not in request.head.replace(b"\r\n", b"")
+    again = read_request(request.head.replace(b" /", b" http://" + request.pair.text.encode() + b"/", 1))
+    assert request.tunnel or (again is not None and again.pair == request.pair), "the other side reads another host"
+
+
+_WAY_OUT_FRAMES = [
+    b"".join(
+        map(encode, (Frame(1, FrameKind.OPEN, b"\0\1"), Frame(1, FrameKind.DATA, b"abc"), Frame(1, FrameKind.END)))
+    ),
+    encode(Frame(2, FrameKind.CREDIT, b"\0\0\1\0")) + encode(Frame(2, FrameKind.CLOSE)),
+]
+
+
+def _way_out_frames(raw: bytes) -> None:
+    reader = FrameReader()
+    with contextlib.suppress(FrameError):
+        assert sum(len(frame.payload) for frame in reader.feed(raw)) <= len(raw)
 
 
 def _frames(pieces: list[bytes]) -> None:
@@ -378,6 +416,8 @@ def targets() -> tuple[Target, ...]:
         Target(name="answers", inputs=partial(_answer, answers=answers), check=_answers),
         Target(name="answer objects", inputs=lambda d: json.dumps(json_object(d, KEYS)).encode(), check=_answers),
         Target(name="frames", inputs=_reply_pieces, check=_frames),
+        Target(name="proxy requests", inputs=partial(mutated, seeds=_PROXY_REQUESTS), check=_proxy_request),
+        Target(name="way out frames", inputs=partial(mutated, seeds=_WAY_OUT_FRAMES), check=_way_out_frames),
         Target(name="events", inputs=partial(mutated, seeds=[to_jsonl(attempt.events[:6])]), check=_events),
         Target(name="text", inputs=partial(mutated, seeds=[*answers, "한글 로그\n".encode("cp949")]), check=_text),
         *(Target(name=f"log {name}", inputs=_log_pieces(name), check=_parser(name), cost=2) for name in _recorded()),

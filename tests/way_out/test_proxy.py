@@ -198,6 +198,19 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_used() -> None:
     assert (seen.fate, seen.why) == (Fate.UNREACHABLE, "[Errno 111] Connection refused")
 
 
+def test_a_name_with_very_many_addresses_is_not_tried_for_ever() -> None:
+    dialled: list[str] = []
+
+    def dial(at: str, _port: int) -> socket.socket:
+        dialled.append(at)
+        raise TimeoutError("timed out")
+
+    many = tuple(f"93.184.216.{n}" for n in range(1, 100))
+    with opened(Egress(hosts=(QUOTES.text,)), resolver=lambda _h, _p: many, dialer=dial) as way:
+        assert way.ask(connect_to(QUOTES.text)).startswith(b"HTTP/1.1 502 ")
+    assert dialled == list(many[: proxy_module.MAX_ADDRESSES])
+
+
 def no_name(_host: str, _port: int) -> tuple[str, ...]:
     raise socket.gaierror(-2, "Name or service not known")
 
@@ -252,6 +265,15 @@ def test_connections_beyond_the_number_of_records_are_let_nowhere_and_counted(mo
             way.ask(connect_to("example.com:443"))
         assert way.ask(connect_to(f"localhost:{port}")) == b""
         assert (len(way.settled(3)), way.proxy.uncounted) == (3, 1)
+
+
+def test_a_guest_that_opens_connections_without_end_has_no_way_out_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy_module, "MAX_CONNECTIONS", 2)
+    proxy, close = said_by_a_guest(*(Frame(n, FrameKind.OPEN, b"\0\1") for n in range(1, 7)))
+    broken = next((proxy.broken for _ in Deadline.after(LIMIT_S).poll(0.005) if proxy.broken is not None), None)
+    close()
+    assert "without end" in (broken or "")
+    assert len(proxy.connections()) == 2
 
 
 def test_connections_beyond_those_at_a_time_are_let_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
