@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -148,11 +148,16 @@ def test_an_ipv4_address_is_no_other_one_in_the_clothes_of_ipv6(number: int, clo
 
 
 @given(st.ip_addresses())
+@example(ipaddress.ip_address("2002:100::"))
+@example(ipaddress.ip_address("2002:7f00:1::"))
+@example(ipaddress.ip_address("::ffff:10.0.0.1"))
 def test_a_public_host_leads_to_public_addresses_alone(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
     if why_not_there(Permit(Pair("a.kr", 1), None, private=False), address) is None:
-        assert address.is_global
+        # An IPv6 address that only stands for an IPv4 address leads there (RFC 3056, RFC 4291).
+        there = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
+        assert there.is_global
         assert True not in {address.is_multicast, address.is_loopback, address.is_link_local}
 
 
