@@ -19,7 +19,7 @@ from harness.plan import Cell, expand
 from harness.products import code_of, parser_of
 from harness.protection import protection_of
 from harness.providers import kit_of
-from harness.providers.api import Freezes
+from harness.providers.api import Freezes, KeepsGuestsReady
 from harness.providers.qemu import template
 from harness.providers.qemu.provider import QemuProvider
 from harness.rig import ROOT, make_rig
@@ -78,6 +78,9 @@ def test_a_cell_that_begins_with_its_protection_is_judged_as_any_other(vm_image:
     (named,) = seen["with"].of(Kind.GUEST, subject="layer")
     assert named.data["content"] == frozen.layer.image.content
     assert seen["without"].of(Kind.GUEST, subject="layer") == []
+    for provider in (rig.provider, kit.provider):
+        assert isinstance(provider, KeepsGuestsReady)
+        provider.close()
 
 
 def test_a_template_of_another_command_line_makes_no_guest(

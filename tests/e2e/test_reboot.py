@@ -18,6 +18,7 @@ from harness.plan import Cell, expand
 from harness.products import ADAPTERS, adapter_of, parser_of
 from harness.products.api import Product, Tools
 from harness.products.clamav.adapter import ClamAv
+from harness.providers.api import KeepsGuestsReady
 from harness.rig import ROOT, make_rig
 from harness.run_cell import Rig, run_cell
 from harness.scenario import Reboot, Run, Step
@@ -111,6 +112,8 @@ def test_in_a_virtual_machine_the_machine_reboots_and_protection_is_proven_again
     unprotected = lab.attempt(lab.cell, replace(lab.rig, product=adapter))
     finding = lab.finding(unprotected, control)
     assert (finding.outcome, finding.rule) == (Outcome.INCONCLUSIVE, "lab.protection"), explained(unprotected)
+    assert isinstance(lab.rig.provider, KeepsGuestsReady)
+    lab.rig.provider.close()
 
 
 @pytest.mark.guest

@@ -150,7 +150,7 @@ class Lab:
         """Run one case to its verdict."""
         struck = Struck(case=case)
         begun = time.monotonic()
-        threads = set(threading.enumerate())
+        threads, before = set(threading.enumerate()), self._machines()
         run_id = f"chaos-{case.number}-{secrets.token_hex(3)}"
         store = MemoryStore()
         # The guests of an admission would be struck in the cell's place: they come first.
@@ -171,13 +171,14 @@ class Lab:
             struck.false_proof = self._false_proof(case, struck, store, run_id)
         left = self.rig.provider.sweep(run_id)
         threads_left = [t.name for t in threading.enumerate() if t not in threads and t.name not in LASTING]
-        struck.leaks = (*[f"{left} guests"] * bool(left), *[f"thread {name}" for name in threads_left], *self._left())
+        machines = () if self.provider == DOCKER else remains(before=before)
+        struck.leaks = (*[f"{left} guests"] * bool(left), *[f"thread {name}" for name in threads_left], *machines)
         struck.took_s = time.monotonic() - begun
         return struck
 
-    def _left(self) -> tuple[str, ...]:
-        """Name what is left of machines; a run's end is that of its spares, too."""
-        return () if self.provider == DOCKER else remains()
+    def _machines(self) -> tuple[str, ...]:
+        """Name what there is of machines that are not this run's; its own spares end with it."""
+        return () if self.provider == DOCKER else remains(within_s=0)
 
     @contextmanager
     def _its_layer(self, case: Case, struck: Struck) -> Iterator[None]:

@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import time
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,12 +17,22 @@ from harness.providers.qemu.clone import OWNER, runs_folder
 SETTLES_S = 10.0
 
 
-def remains(*, within_s: float = SETTLES_S) -> tuple[str, ...]:
-    """Name every folder, process, socket and memory of a virtual machine that is ours, once no more of them go."""
+def remains(*, before: Iterable[str] = (), within_s: float = SETTLES_S) -> tuple[str, ...]:
+    """Name every folder, process, socket and memory of a virtual machine that is ours, once no more of them go.
+
+    Args:
+        before: What was there before, and is not named.
+        within_s: How long what goes is waited for.
+    """
     until = time.monotonic() + within_s
-    while (found := (*_folders(), *_processes(), *_descriptors())) and time.monotonic() < until:
+    known = Counter(before)
+    while (found := _all() - known) and time.monotonic() < until:
         time.sleep(0.1)
-    return found
+    return tuple(found.elements())
+
+
+def _all() -> Counter[str]:
+    return Counter((*_folders(), *_processes(), *_descriptors()))
 
 
 def _folders() -> list[str]:

@@ -266,7 +266,7 @@ def test_what_is_left_of_a_machine_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = runs_folder() / "vm-x"
     folder.mkdir(parents=True)
-    assert remains() == ()
+    before = remains(within_s=0)  # of tests that have machines
     (folder / OWNER).write_text(json.dumps({"pid": os.getpid()}))
     program = tmp_path / "qemu-system-x"
     program.symlink_to("/bin/sleep")
@@ -276,7 +276,8 @@ def test_what_is_left_of_a_machine_is_named(tmp_path: Path, monkeypatch: pytest.
         ours = connected_to(str(folder / "agent"))
         memory = os.memfd_create("hts-it")
         try:
-            said = remains(within_s=0)
+            said = remains(before=before, within_s=0)
+            assert remains(before=[*before, *said], within_s=0) == ()
             for copy in sockets_to(str(folder / "agent")):
                 with copy:
                     copy.shutdown(socket.SHUT_RDWR)
@@ -287,4 +288,4 @@ def test_what_is_left_of_a_machine_is_named(tmp_path: Path, monkeypatch: pytest.
             ours.close()
     assert [one.split()[0] for one in said] == ["folder", "process", "socket", "memory"], said
     (folder / OWNER).write_text(json.dumps({"pid": 1}))
-    assert remains(within_s=0) == ()
+    assert remains(before=before, within_s=0) == ()
