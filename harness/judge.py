@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from harness import look
-from harness.attempt import LAUNCH_JOB, SAMPLED_BEHIND, Attempt, Event, Kind
+from harness.attempt import CONNECTIONS, LAUNCH_JOB, SAMPLED_BEHIND, Attempt, Event, Kind
 from harness.build import Build, Component, fold, is_inside
+from harness.egress_seen import EgressSeen
 from harness.facts import (
     AttributedDetection,
     CanarySeen,
@@ -144,7 +145,7 @@ def read(attempt: Attempt, *, parsers: Parsers, created: frozenset[str] = frozen
             )
             for e in attempt.of(Kind.TROUBLE)
         ),
-        unread=(*unread, *reading.unread, *_unfinished_scans(attempt), *_cut_looks(attempt)),
+        unread=(*unread, *reading.unread, *_unfinished_scans(attempt), *_cut_looks(attempt), *_unseen_way_out(attempt)),
         scan_failures=tuple(f"{o.target} ({o.what})" for o in observations if isinstance(o, ScanFailure)),
         exclusions=_exclusions(attempt, [o.path for o in observations if isinstance(o, Exclusion)]),
         claims=tuple(
@@ -223,6 +224,26 @@ def _steps(attempt: Attempt) -> tuple[StepSeen, ...]:
 def _cut_looks(attempt: Attempt) -> list[str]:
     """Name what was looked at and could not be kept whole; the part that is missing may be the one that matters."""
     return [f"event {e.seq} ({e.subject}) is cut" for e in attempt.of(Kind.LOOK) if e.truncated]
+
+
+def _unseen_way_out(attempt: Attempt) -> list[str]:
+    """Name a way out of which nobody knows what went through it, or whether it refused what is not open."""
+    if attempt.cell.egress is None or not attempt.complete:
+        return []
+    seen = egress_seen(attempt)
+    if seen is None:
+        return ["what went through the guest's way out was not recorded"]
+    return [] if seen.proven else ["the guest's way out was not proven to refuse, before and after"]
+
+
+def egress_seen(attempt: Attempt) -> EgressSeen | None:
+    """Give the sum of an attempt's connections out of its guest; None when none was recorded."""
+    for event in attempt.of(Kind.EGRESS, subject=CONNECTIONS):
+        try:
+            return EgressSeen.model_validate(event.data)
+        except ValidationError:
+            return None
+    return None
 
 
 def _recorded(detections: Sequence[Detection]) -> dict[str, list[Detection]]:

@@ -10,12 +10,13 @@ from pydantic import (
     ValidationError,
 )
 
-from harness.attempt import CONNECTIONS, Attempt, AttemptMeta, Kind, Role
+from harness.attempt import Attempt, AttemptMeta, Kind, Role
 from harness.behaviour import TEST_PRODUCTS
 from harness.build import Build
 from harness.egress_seen import EgressSeen
 from harness.errors import Blame
 from harness.facts import AttributedDetection, Facts, Owner, StepSeen
+from harness.judge import egress_seen
 from harness.judgement import Judgement
 from harness.matrix import (
     Assurance,
@@ -150,16 +151,6 @@ def product_seen(attempt: Attempt) -> tuple[str | None, dict[str, str | None]]:
         if isinstance(parts, dict) and parts:
             components = {name: None if part is None else str(part) for name, part in sorted(parts.items())}
     return version, components
-
-
-def egress_seen(attempt: Attempt) -> EgressSeen | None:
-    """Give the sum of an attempt's connections out of its guest; None when none was recorded."""
-    for event in attempt.of(Kind.EGRESS, subject=CONNECTIONS):
-        try:
-            return EgressSeen.model_validate(event.data)
-        except ValidationError:
-            return None
-    return None
 
 
 def _egress(cell: Cell, seen: EgressSeen | None) -> MatrixEgress | None:

@@ -17,7 +17,7 @@ from harness.protection import Layer, protection_of
 from harness.providers import kit_of, provider_names
 from harness.providers.api import BuildsImages, CarriesWayOut, Freezes, ProviderKit
 from harness.providers.image_files import ImageFiles
-from harness.run_cell import Rig
+from harness.run_cell import Rig, no_way_out
 from harness.secret_source import secrets_for
 from harness.systems.api import GuestSystem
 from harness.transports.api import Transport
@@ -111,8 +111,7 @@ def make_rig(provider_name: str, loaded: LoadedSuite) -> Rig:
             hint="Leave '--provider' out, or name an image of that provider in the suite.",
         )
     if loaded.suite.egress is not None and not isinstance(kit, CarriesWayOut):
-        msg = f"The provider '{kit.provider.name}' can give its guests no way out, and the suite's 'egress' opens one."
-        raise InputError(msg, hint="Use '--provider docker', or write 'egress: none'.")
+        raise no_way_out(kit.provider.name)
     return Rig(
         provider=kit.provider,
         connect=kit.connect,

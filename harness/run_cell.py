@@ -251,6 +251,12 @@ def run_cell(
     return recorder.attempt()
 
 
+def no_way_out(provider: str) -> InputError:
+    """Say that a suite opens what a provider cannot carry."""
+    msg = f"The provider '{provider}' can give its guests no way out, and the suite's 'egress' opens one."
+    return InputError(msg, hint="Use '--provider docker' or '--provider qemu', or write 'egress: none'.")
+
+
 def _way_out(
     meta: AttemptMeta, rig: Rig, guest: GuestSystem, endpoint: Endpoint, recorder: Recorder, *, deadline: Deadline
 ) -> WayOut | None:
@@ -258,8 +264,7 @@ def _way_out(
     if meta.cell.egress is None:
         return None
     if rig.carry is None:
-        msg = f"The provider '{meta.provider}' can give a guest no way out, and the suite's 'egress' opens one."
-        raise InputError(msg, hint="Use '--provider docker', or write 'egress: none'.")
+        raise no_way_out(meta.provider)
     return open_way_out(
         meta.cell.egress,
         guest,

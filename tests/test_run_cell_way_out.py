@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,8 +14,7 @@ from harness.egress import Egress, VendorCloud
 from harness.egress_seen import EgressSeen
 from harness.errors import InputError
 from harness.fake_guest import Mischief
-from harness.judge import judge
-from harness.matrix_cell import egress_seen
+from harness.judge import egress_seen, judge
 from harness.plan import Cell
 from harness.run_cell import run_cell
 from harness.verdict import Outcome
@@ -77,6 +77,21 @@ def test_what_was_used_and_what_was_refused_is_recorded_before_the_end(ways: Cal
     lines = [json.loads(line) for line in attempt.blobs.get(event.blob or "").splitlines()]
     assert [line["planted"] for line in lines] == [True, False, False, True]
     assert judge([attempt], [], parsers=parsers).facts[0].complete
+
+
+def test_a_way_out_of_which_nothing_is_recorded_or_proven_is_no_green(ways: Callable[..., FakeWay]) -> None:
+    asked = opening(Egress(hosts=("a.kr:443",))).control()
+    attempt = attempt_of(asked, rig=ways().rig())
+    (event,) = attempt.of(Kind.EGRESS, subject=CONNECTIONS)
+    unproven = event.model_copy(update={"data": event.data | {"proven": False}})
+    unreadable = event.model_copy(update={"data": {"used": 5}})
+    assert judge([attempt], [], parsers=parsers).findings[0].outcome is Outcome.COMPATIBLE
+    for instead, why in (((), "not recorded"), ((unreadable,), "not recorded"), ((unproven,), "not proven")):
+        at = attempt.events.index(event)
+        events = (*attempt.events[:at], *instead, *attempt.events[at + 1 :])
+        found = judge([replace(attempt, events=events)], [], parsers=parsers).findings[0]
+        assert (found.outcome, found.rule) == (Outcome.INCONCLUSIVE, "control.trouble"), why
+        assert why in found.reason
 
 
 def test_a_cell_without_egress_has_no_way_out_and_no_record_of_one(ways: Callable[..., FakeWay]) -> None:
@@ -163,7 +178,7 @@ def test_what_went_out_is_recorded_whatever_befell_the_guest(ways: Callable[...,
 
 
 def test_a_provider_that_carries_none_is_bad_input() -> None:
-    with pytest.raises(InputError, match="'fake' can give a guest no way out"):
+    with pytest.raises(InputError, match="'fake' can give its guests no way out"):
         run_cell(meta_of(opening(Egress(hosts=("a.kr:1",)))), FakeLab().rig(), run_id="run-1")
 
 
