@@ -1,4 +1,4 @@
-"""A definition of a virtual machine, of a test's own."""
+"""A definition of a virtual machine of a test's own, and a template that was made from it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.providers.image_files import ImageFiles
+from harness.providers.qemu.template import Template
+from tests.providers.qemu.small_templates import make_disk, make_template
 
 
 @pytest.fixture
@@ -28,3 +30,12 @@ def definition(tmp_path: Path) -> ImageFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return ImageFiles(folder=own, like=shared)
+
+
+@pytest.fixture
+def parent(definition: ImageFiles, layers: Path, fake_qemu: Path) -> Template:
+    """Give a small template, whose disk lies beside it."""
+    assert layers.is_dir()
+    assert fake_qemu.is_dir()
+    make_disk(definition)
+    return make_template(definition)

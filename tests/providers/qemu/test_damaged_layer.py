@@ -32,7 +32,7 @@ from harness.providers.qemu.template import (
     TemplateDamaged,
 )
 from tests.builders import make_image, make_signature
-from tests.providers.qemu.small_templates import make_disk, make_protection, make_template
+from tests.providers.qemu.small_templates import make_protection
 
 pytestmark = pytest.mark.usefixtures("fake_qemu", "layers")
 
@@ -45,14 +45,6 @@ BLOWS: Mapping[str, Callable[[Path], object]] = {
     "flipped": lambda file: file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:]),
     "missing": Path.unlink,
 }
-
-
-@pytest.fixture
-def parent(definition: ImageFiles, layers: Path, fake_qemu: Path) -> Template:
-    assert layers.is_dir()
-    assert fake_qemu.is_dir()
-    make_disk(definition)
-    return make_template(definition)
 
 
 @pytest.fixture

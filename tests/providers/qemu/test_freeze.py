@@ -12,24 +12,15 @@ import pytest
 
 from harness.errors import LabError
 from harness.protection import Layer, Protection
-from harness.providers.image_files import ImageFiles
 from harness.providers.qemu import freeze, layer, template
 from harness.providers.qemu.kit import QemuKit
 from harness.providers.qemu.template import BASE, DISK, INITRD, KERNEL, MEMORY, UNDER, Held, Template
 from tests.builders import make_image, make_signature
-from tests.providers.qemu.small_templates import make_disk, make_protection, make_template
+from tests.providers.qemu.small_templates import make_protection
 
 pytestmark = pytest.mark.usefixtures("fake_qemu", "layers")
 
 UP = Protection(product="clamav", profile="standard", signature=make_signature(), code="c0de")
-
-
-@pytest.fixture
-def parent(definition: ImageFiles, layers: Path, fake_qemu: Path) -> Template:
-    assert layers.is_dir()
-    assert fake_qemu.is_dir()
-    make_disk(definition)
-    return make_template(definition)
 
 
 def never(*_args: object) -> tuple[dict[str, str], ...]:
